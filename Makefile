@@ -1,0 +1,57 @@
+# `make demo` and `make test` do all their own set-up: three environments in .environments/, made once.
+#   tools    what the tools need (scripts/requirements.txt), and what checks them
+#   galaxy   a real Galaxy from packages
+#   planemo  the linter and builder of Galaxy tools
+PYTHON ?= python3
+ENVIRONMENTS := .environments
+TOOLS := $(ENVIRONMENTS)/tools/bin
+PLANEMO := $(ENVIRONMENTS)/planemo/bin/planemo
+MADE := $(foreach name,tools galaxy planemo,$(ENVIRONMENTS)/$(name)/.made)
+PIP_QUIET := --quiet --disable-pip-version-check --no-input
+
+.PHONY: help demo serve test lint unit environments clean
+
+help:
+	@echo "make demo    run the suite in a real Galaxy on demo data; results in demo-results/"
+	@echo "make serve   keep a Galaxy with the suite open for you"
+	@echo "make test    all checks and tests"
+	@echo "make lint    format, types, tool forms"
+	@echo "make unit    the tests that need no Galaxy"
+	@echo "make clean   remove environments, servers' state and results"
+
+demo: environments
+	@$(TOOLS)/python tests/galaxy/demo.py
+
+serve: environments
+	@$(TOOLS)/python tests/galaxy/serve.py
+
+test: lint
+	$(TOOLS)/python -m pytest --verbose --durations=10
+
+unit: environments
+	$(TOOLS)/python -m pytest tests/unit tests/parity tests/robustness
+
+lint: environments
+	$(TOOLS)/ruff check
+	$(TOOLS)/ruff format --check
+	$(TOOLS)/mypy
+	$(PLANEMO) lint --fail_level warn tools/
+
+# Two at a time: the downloads of one overlap the installation of another.
+environments:
+	@$(MAKE) --no-print-directory --jobs=2 $(MADE)
+
+$(ENVIRONMENTS)/tools/.made: scripts/requirements.txt tests/requirements.txt
+$(ENVIRONMENTS)/galaxy/.made: tests/requirements-galaxy.txt
+$(ENVIRONMENTS)/planemo/.made: tests/requirements-planemo.txt
+
+$(MADE): $(ENVIRONMENTS)/%/.made:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed: make PYTHON=python3.11")'
+	@echo "Making the environment $(@D), once; this takes a minute or three"
+	@rm -rf $(@D)
+	@$(PYTHON) -m venv $(@D)
+	@$(@D)/bin/python -m pip install $(PIP_QUIET) $(addprefix --requirement=,$^)
+	@touch $@
+
+clean:
+	rm -rf $(ENVIRONMENTS) .galaxy .tool-shed demo-results .pytest_cache .mypy_cache .ruff_cache

@@ -1,0 +1,101 @@
+"""Tiny real models of every architecture, and the data that tests share."""
+
+import itertools
+import json
+import os
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+import transformers
+
+REPOSITORY = Path(__file__).resolve().parent.parent
+TEST_DATA = REPOSITORY / "test-data"
+SHARED_DATA = REPOSITORY.parent / "shared" / "data"
+os.environ["HF_HUB_OFFLINE"] = "1"
+
+VOCABULARY = [
+    "<unk>",
+    "<pad>",
+    "<mask>",
+    "<cls>",
+    *("".join(kmer) for kmer in itertools.product("ATCG", repeat=3)),
+    *"ATCGN",
+]
+SIZES: dict[str, Any] = {
+    "vocab_size": len(VOCABULARY),
+    "hidden_size": 32,
+    "num_hidden_layers": 3,
+    "num_attention_heads": 4,
+    "intermediate_size": 48,
+    "max_position_embeddings": 256,
+    "initializer_range": 0.3,
+    "pad_token_id": 1,
+    "bos_token_id": None,
+    "eos_token_id": None,
+}
+DECODER: dict[str, Any] = {"num_key_value_heads": 2}
+ARCHITECTURES: dict[str, tuple[str, dict[str, Any]]] = {
+    "bert": ("BertForMaskedLM", {}),
+    "esm-rotary": ("EsmForMaskedLM", {"position_embedding_type": "rotary", "mask_token_id": 2}),
+    "esm-absolute": (
+        "EsmForMaskedLM",
+        {"position_embedding_type": "absolute", "mask_token_id": 2, "token_dropout": True},
+    ),
+    "modernbert": (
+        "ModernBertForMaskedLM",
+        {"global_attn_every_n_layers": 2, "local_attention": 8, "cls_token_id": 3, "sep_token_id": 3},
+    ),
+    "llama": ("LlamaForCausalLM", DECODER),
+    "mistral": ("MistralForCausalLM", DECODER),
+    "mixtral": ("MixtralForCausalLM", DECODER | {"num_local_experts": 4, "num_experts_per_tok": 1}),
+    "olmo": ("OlmoForCausalLM", DECODER),
+}
+
+Run = Callable[..., tuple[int, str, str]]
+
+
+@pytest.fixture(scope="session")
+def model_folder(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
+    """Return a function that gives a Hugging Face folder with a tiny random model of an architecture."""
+    made: dict[str, Path] = {}
+
+    def make(architecture: str) -> Path:
+        if architecture not in made:
+            folder = tmp_path_factory.mktemp(architecture)
+            class_name, settings = ARCHITECTURES[architecture]
+            model_class = getattr(transformers, class_name)
+            torch.manual_seed(1)
+            model_class(model_class.config_class(**SIZES, **settings)).save_pretrained(folder)
+            (folder / "vocab.txt").write_text("\n".join(VOCABULARY))
+            (folder / "tokenizer_config.json").write_text(json.dumps({"eos_token": None, "model_max_length": 200}))
+            made[architecture] = folder
+        return made[architecture]
+
+    return make
+
+
+@pytest.fixture
+def demo_model() -> Path:
+    return TEST_DATA / "demo_model.safetensors"
+
+
+@pytest.fixture
+def run_embed(capsys: pytest.CaptureFixture[str]) -> Iterator[Run]:
+    """Run dnalm_embed's entry script in this process: exit code, stdout, stderr."""
+    import signal
+
+    import dnalm_embed
+    from dnalm.entry_point import run
+
+    handler = signal.getsignal(signal.SIGTERM)
+
+    def call(*arguments: object) -> tuple[int, str, str]:
+        code = run(dnalm_embed.parser(), dnalm_embed.embed, [str(argument) for argument in arguments])
+        captured = capsys.readouterr()
+        return code, captured.out, captured.err
+
+    yield call
+    signal.signal(signal.SIGTERM, handler)

@@ -1,0 +1,111 @@
+"""Make test-data/: cuts of public genomes, a tiny random model, and a protein that no tool may take.
+
+The genomes are given as files: the human mitochondrion (rCRS), the start of E. coli NZ_CP027599.1, and the first
+million bases of human chr1 (GRCh38). The sequences are public facts; each file is under 500 kB.
+
+    python tests/make_test_data.py --mitochondrion chrM.fa --ecoli ecoli.fa.gz --human chr1.fa.gz --output test-data
+"""
+
+import argparse
+import gzip
+import itertools
+import sys
+import tempfile
+from pathlib import Path
+
+import torch
+import transformers
+from transformers import EsmConfig, EsmForMaskedLM
+
+sys.path.insert(0, str(Path(__file__).parent.parent / "tools" / "scripts"))
+
+from dnalm.formats.fasta import FastaReader
+from dnalm.models.model_file import write_model_file
+from dnalm.models.sources import open_model
+
+WIDTH = 80  # bases a line
+CUTS = {"ecoli": (100_000, 220_000), "human": (600_000, 720_000)}  # 0-based half-open
+SOURCES = {"ecoli": "NZ_CP027599.1", "human": "chr1"}
+WINDOWS, WINDOW = 40, 600
+PEPTIDE = "MAKELFINGPEPTIDESTANDSFARAWAYFRQMDNA"  # no protein of nature
+
+
+def main() -> None:
+    """Write every file."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    for name in ("mitochondrion", "ecoli", "human", "output"):
+        parser.add_argument(f"--{name}", type=Path, required=True)
+    arguments = parser.parse_args()
+    genomes = {name: _only_sequence(getattr(arguments, name)) for name in ("mitochondrion", "ecoli", "human")}
+    output = arguments.output
+    output.mkdir(exist_ok=True)
+    header = "human_mitochondrion NC_012920.1:1-16569 Homo sapiens mitochondrion, revised Cambridge Reference Sequence"
+    (output / "human_mitochondrion.fasta").write_text(_fasta(header, genomes["mitochondrion"]))
+    windows = []
+    for name, (start, end) in CUTS.items():
+        region = f"{SOURCES[name]}:{start + 1}-{end}"
+        species = {"ecoli": "Escherichia coli 97-3250", "human": "Homo sapiens GRCh38"}[name]
+        cut = _fasta(f"{name} {region} {species}, 1-based inclusive", genomes[name][start:end])
+        (output / f"{name}.fasta.gz").write_bytes(gzip.compress(cut.encode(), 9, mtime=0))
+        for first in range(start, end, (end - start) // WINDOWS):
+            window = f"{SOURCES[name]}:{first + 1}-{first + WINDOW}"
+            windows.append(_fasta(f"{name}_{first + 1} {window}", genomes[name][first : first + WINDOW]))
+    (output / "two_genomes.fasta").write_text("".join(windows))
+    (output / "protein.fasta").write_text(_fasta("peptide", PEPTIDE))
+    write_demo_model(output / "demo_model.safetensors")
+
+
+def write_demo_model(path: Path) -> None:
+    """Write a random masked language model of 3-mers: ESM, 2 layers, hidden size 64, context 1,024 tokens."""
+    letters = "ATCG"  # the order of the Nucleotide Transformer's vocabularies
+    kmers = ["".join(kmer) for kmer in itertools.product(letters, repeat=3)]
+    vocabulary = ["<unk>", "<pad>", "<mask>", "<cls>", *kmers, *letters, "N"]
+    config = EsmConfig(
+        vocab_size=len(vocabulary),
+        hidden_size=64,
+        num_hidden_layers=2,
+        num_attention_heads=4,
+        intermediate_size=128,
+        max_position_embeddings=1_026,
+        position_embedding_type="rotary",
+        pad_token_id=1,
+        mask_token_id=2,
+        eos_token_id=None,
+        token_dropout=False,
+        hidden_dropout_prob=0.0,
+        attention_probs_dropout_prob=0.0,
+        initializer_range=0.2,  # wide enough for attention to matter without training
+    )
+    torch.manual_seed(0)
+    transformers.utils.logging.disable_progress_bar()
+    with tempfile.TemporaryDirectory() as folder:
+        EsmForMaskedLM(config).save_pretrained(folder)
+        stored = open_model(Path(folder))
+        tokenizer = {
+            "vocab.txt": "\n".join(vocabulary),
+            "tokenizer_config.json": {"eos_token": None, "model_max_length": 1_024, "tokenizer_class": "EsmTokenizer"},
+        }
+        write_model_file(
+            path,
+            stored.read_tensors(),
+            stored.config,
+            tokenizer,
+            name="dnalm-demo",
+            licence="MIT",
+            provenance={"made by": "tests/make_test_data.py", "weights": "random, seed 0"},
+        )
+
+
+def _only_sequence(path: Path) -> str:
+    with FastaReader(path) as reader:
+        (record,) = reader
+    return record.bases
+
+
+def _fasta(header: str, sequence: str) -> str:
+    lines = (sequence[start : start + WIDTH] for start in range(0, len(sequence), WIDTH))
+    return f">{header}\n" + "".join(f"{line}\n" for line in lines)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,193 @@
+"""What users bring by mistake, through the whole tool: one sentence, exit 1, nothing left behind."""
+
+import gzip
+import json
+import struct
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from conftest import TEST_DATA, Run
+from dnalm.models.model_file import write_model_file
+from dnalm.models.sources import open_model
+from dnalm.tasks import embedding
+
+FASTA = b">first\nACGT\n>second\nACGT\n"
+BAD_SEQUENCES: dict[str, tuple[bytes, str]] = {
+    "empty file": (b"", "is empty"),
+    "text before the first header": (b"my sequences\n" + FASTA, "text before the first '>' (line 1)"),
+    "record without sequence": (b">first\n>second\nACGT\n", "Record 1 ('first') of 'input.dat' has no sequence"),
+    "protein": ((TEST_DATA / "protein.fasta").read_bytes(), "looks like protein"),
+    "FASTQ": (b"@r\nACGT\n+\nIIII\n", "looks like FASTQ"),
+    "binary": (bytes(range(1, 255)) * 10, "is binary"),
+    "UTF-16": (FASTA.decode().encode("utf-16"), "is UTF-16"),
+    "NUL bytes": (FASTA.replace(b"CG", b"C\0", 1), "has a NUL byte at position 3"),
+    "gaps": (
+        FASTA + b">third\nAC-GT\n",
+        "Record 3 ('third') of 'input.dat' has the gap or stop sign '-' at position 3",
+    ),
+    "digits": (FASTA + b">third\n1 ACGT\n", "Record 3 ('third') of 'input.dat' has the digit '1' at position 1"),
+    "truncated gzip": (gzip.compress(FASTA * 1_000)[:-9], "damaged or cut short"),
+}
+LETTERS = np.random.default_rng(0).choice(np.frombuffer(b"ACGT", dtype=np.uint8), (120, 80))
+# The error comes after the records of two buffers have been embedded and written.
+LATE = b"".join(b">r\n%s\n" % bases.tobytes() for bases in LETTERS)
+
+
+def no_traces(folder: Path) -> bool:
+    return not list(folder.iterdir())
+
+
+@pytest.fixture
+def results(tmp_path: Path) -> Path:
+    (tmp_path / "results").mkdir()
+    return tmp_path / "results"
+
+
+@pytest.mark.parametrize("output_format", ["h5ad", "npz"])
+@pytest.mark.parametrize("case", BAD_SEQUENCES)
+def test_bad_sequences_are_refused(
+    run_embed: Run, demo_model: Path, tmp_path: Path, results: Path, case: str, output_format: str
+) -> None:
+    content, sentence = BAD_SEQUENCES[case]
+    (tmp_path / "input.dat").write_bytes(content)
+    code, _, error = run_embed(
+        *("--sequences", tmp_path / "input.dat", "--model", demo_model, "--output-format", output_format),
+        *("--output", results / "x", "--summary", results / "x.tsv"),
+    )
+    assert code == 1
+    assert error.startswith("dnalm_embed: ")
+    assert sentence in error
+    assert error.count("\n") == 1
+    assert no_traces(results)
+
+
+@pytest.mark.parametrize("output_format", ["h5ad", "npz"])
+@pytest.mark.parametrize(
+    ("content", "sentence"),
+    [
+        (LATE + b">bad\nACGT*\n", "Record 121 ('bad')"),
+        (gzip.compress(LATE)[:-9], "damaged or cut short after record"),
+    ],
+)
+def test_an_error_after_much_work_leaves_nothing_and_keeps_what_was_there(
+    run_embed: Run,
+    demo_model: Path,
+    tmp_path: Path,
+    results: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    content: bytes,
+    sentence: str,
+    output_format: str,
+) -> None:
+    monkeypatch.setattr(embedding, "BUFFER_RECORDS", 50)
+    (tmp_path / "input.dat").write_bytes(content)
+    (results / "x").write_text("an earlier result")
+    code, _, error = run_embed(
+        *("--sequences", tmp_path / "input.dat", "--model", demo_model, "--output-format", output_format),
+        *("--output", results / "x", "--summary", results / "x.tsv"),
+    )
+    assert code == 1
+    assert sentence in error
+    assert [path.name for path in results.iterdir()] == ["x"]
+    assert (results / "x").read_text() == "an earlier result"
+
+
+def test_what_can_be_mended_is_accepted(run_embed: Run, demo_model: Path, tmp_path: Path, results: Path) -> None:
+    """Lower case, IUPAC, U, CRLF, no last newline, duplicate ids: the vectors are those of the mended sequences."""
+    (tmp_path / "rough.dat").write_bytes(b">a\r\nacguRYKM\r\nACGT\r\n>a\r\nNNNN")
+    (tmp_path / "clean.dat").write_bytes(b">a\nACGTNNNNACGT\n>a\nNNNN\n")
+    found = []
+    for name in ("rough", "clean"):
+        code, _, _ = run_embed(
+            *("--sequences", tmp_path / f"{name}.dat", "--model", demo_model),
+            *("--output", results / name, "--output-format", "npz"),
+        )
+        assert code == 0
+        found.append(np.load(results / name, allow_pickle=False))
+    assert found[0]["ids"].tolist() == ["a", "a"]
+    np.testing.assert_array_equal(found[0]["embeddings"], found[1]["embeddings"])
+
+
+def model_with(change: Callable[[dict[str, object], dict[str, torch.Tensor]], object]) -> Callable[[Path, Path], None]:
+    def write(demo_model: Path, target: Path) -> None:
+        stored = open_model(demo_model)
+        config, tensors = dict(stored.config), {name: tensor.clone() for name, tensor in stored.read_tensors().items()}
+        change(config, tensors)
+        write_model_file(target, tensors, config, stored.tokenizer, name="changed")
+
+    return write
+
+
+def raw(content: Callable[[bytes], bytes]) -> Callable[[Path, Path], None]:
+    def write(demo_model: Path, target: Path) -> None:
+        target.write_bytes(content(demo_model.read_bytes()))
+
+    return write
+
+
+def without_metadata(content: bytes) -> bytes:
+    (length,) = struct.unpack("<Q", content[:8])
+    header = json.loads(content[8 : 8 + length])
+    header.pop("__metadata__")
+    encoded = json.dumps(header).encode()
+    return struct.pack("<Q", len(encoded)) + encoded + content[8 + length :]
+
+
+QUERY = "esm.encoder.layer.0.attention.self.query.weight"
+BAD_MODELS: dict[str, tuple[Callable[[Path, Path], None], str]] = {
+    "malformed": (raw(lambda content: b"A" * 1_000), "is damaged or no model file"),
+    "truncated": (raw(lambda content: content[:-1_000]), "is cut short"),
+    "oversized header": (raw(lambda content: struct.pack("<Q", 10**12) + content[8:]), "is damaged or no model file"),
+    "wrong shape": (
+        model_with(lambda config, tensors: tensors.update({QUERY: torch.ones(2, 2)})),
+        "has the shape (2, 2), the config asks for (64, 64)",
+    ),
+    "NaN weight": (
+        model_with(lambda config, tensors: tensors[QUERY].fill_(np.nan)),
+        f"NaN or infinite weights in '{QUERY}'",
+    ),
+    "missing tensor": (model_with(lambda config, tensors: tensors.pop(QUERY)), f"tensor '{QUERY}' is missing"),
+    "unknown architecture": (
+        model_with(lambda config, tensors: config.update(model_type="alien")),
+        "The architecture 'alien' of the model 'changed' is unknown here",
+    ),
+    "weights alone": (
+        raw(without_metadata),
+        "holds weights but no config",
+    ),
+}
+
+
+@pytest.mark.parametrize("case", BAD_MODELS)
+def test_bad_models_are_refused(run_embed: Run, demo_model: Path, tmp_path: Path, results: Path, case: str) -> None:
+    make, sentence = BAD_MODELS[case]
+    make(demo_model, tmp_path / "model.dat")
+    code, _, error = run_embed(
+        *("--sequences", TEST_DATA / "two_genomes.fasta", "--model", tmp_path / "model.dat"),
+        *("--output", results / "x", "--summary", results / "x.tsv"),
+    )
+    assert code == 1
+    assert sentence in error
+    assert error.count("\n") == 1
+    assert no_traces(results)
+
+
+def test_a_layer_that_is_not_there_is_refused(run_embed: Run, demo_model: Path, results: Path) -> None:
+    code, _, error = run_embed(
+        *(
+            "--sequences",
+            TEST_DATA / "two_genomes.fasta",
+            "--model",
+            demo_model,
+            "--layer",
+            "3",
+            "--output",
+            results / "x",
+        )
+    )
+    assert code == 1
+    assert "has no layer 3; choose 0 (embeddings) to 2 (last)" in error
+    assert no_traces(results)

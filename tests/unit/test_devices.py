@@ -1,0 +1,55 @@
+import os
+from pathlib import Path
+
+import pytest
+import torch
+from dnalm.engine import devices
+from dnalm.engine.devices import prepare_machine, thread_count
+from dnalm.errors import UserError
+
+
+@pytest.fixture
+def share(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
+    """Pretend to own 8 processors; the file returned is the cgroup's quota."""
+    monkeypatch.setattr(os, "sched_getaffinity", lambda pid: set(range(8)), raising=False)
+    monkeypatch.delenv("GALAXY_SLOTS", raising=False)
+    monkeypatch.setattr(devices, "CGROUP_QUOTA", tmp_path / "cpu.max")
+    return tmp_path / "cpu.max"
+
+
+@pytest.mark.parametrize(
+    ("asked", "slots", "quota", "expected"),
+    [
+        (None, None, None, 8),
+        (3, None, None, 3),
+        (99, None, None, 8),
+        (None, "2", None, 2),
+        (5, "2", None, 2),
+        (None, "", None, 8),
+        (None, None, "400000 100000", 4),
+        (None, None, "50000 100000", 1),
+        (None, None, "max 100000", 8),
+        (6, "5", "300000 100000", 3),
+    ],
+)
+def test_threads_are_the_least_of_all_limits(
+    share: Path, monkeypatch: pytest.MonkeyPatch, asked: int | None, slots: str | None, quota: str | None, expected: int
+) -> None:
+    if slots is not None:
+        monkeypatch.setenv("GALAXY_SLOTS", slots)
+    if quota is not None:
+        share.write_text(quota)
+    assert thread_count(asked) == expected
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="this machine has a GPU")
+def test_a_gpu_that_is_not_there_is_refused_when_asked_for() -> None:
+    with pytest.raises(UserError, match="No CUDA device"):
+        prepare_machine("cuda", None, None)
+
+
+def test_the_machine_is_described_in_one_line() -> None:
+    machine = prepare_machine("cpu", 1, None)
+    assert machine.description.endswith("1 thread")
+    assert machine.batch_tokens == 1_024
+    assert torch.get_num_threads() == 1

@@ -1,0 +1,175 @@
+import json
+import re
+from collections.abc import Callable
+from pathlib import Path
+
+import anndata
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+import transformers
+from conftest import TEST_DATA, Run
+from dnalm.formats.fasta import FastaReader
+from dnalm.models.registry import load_language_model
+from dnalm.models.sources import open_model
+from dnalm.tasks import embedding
+
+WINDOWS = TEST_DATA / "two_genomes.fasta"
+
+
+def fasta(path: Path, *records: tuple[str, str]) -> Path:
+    path.write_text("".join(f">{name}\n{bases}\n" for name, bases in records))
+    return path
+
+
+def vectors(path: Path) -> np.ndarray:
+    return np.load(path, allow_pickle=False)["embeddings"]
+
+
+@pytest.fixture
+def embedded(run_embed: Run, demo_model: Path, tmp_path: Path) -> Callable[..., np.ndarray]:
+    """Embed a FASTA file with the demo model and return the vectors."""
+
+    def call(sequences: Path, *options: object) -> np.ndarray:
+        output = tmp_path / "embedded.npz"
+        code, _, error = run_embed(
+            "--sequences", sequences, "--model", demo_model, "--output", output, "--output-format", "npz", *options
+        )
+        assert (code, error) == (0, "")
+        return vectors(output)
+
+    return call
+
+
+@pytest.mark.parametrize("pooling", ["mean", "max", "cls"])
+@pytest.mark.parametrize("layer", [0, 1, -1])
+def test_equals_a_plain_transformers_loop(
+    embedded: Callable[..., np.ndarray], demo_model: Path, tmp_path: Path, pooling: str, layer: int
+) -> None:
+    """One sequence a forward, every layer kept, special tokens dropped by hand."""
+    stored = open_model(demo_model)
+    config = transformers.EsmConfig(**{name: value for name, value in stored.config.items() if name != "model_type"})
+    reference = transformers.EsmModel.from_pretrained(
+        None, config=config, state_dict=stored.read_tensors(), add_pooling_layer=False
+    ).eval()
+    tokenizer = load_language_model(stored).tokenizer
+    found = embedded(WINDOWS, "--pooling", pooling, "--layer", layer)
+    with FastaReader(WINDOWS) as reader, torch.inference_mode():
+        for record, vector in zip(reader, found, strict=True):
+            ids = torch.from_numpy(tokenizer.encode([record.bases])[0].ids)[None]
+            hidden = reference(ids, output_hidden_states=True).hidden_states[layer][0]
+            expected = {"mean": hidden[1:].mean(0), "max": hidden[1:].max(0).values, "cls": hidden[0]}[pooling]
+            np.testing.assert_allclose(vector, expected, rtol=0, atol=1e-5 * np.abs(found).max())
+
+
+def test_a_sequence_alone_equals_the_same_in_any_company(embedded: Callable[..., np.ndarray], tmp_path: Path) -> None:
+    with FastaReader(WINDOWS) as reader:
+        records = [(record.id, record.bases[: 13 * number + 1]) for number, record in enumerate(reader)]
+    together = embedded(fasta(tmp_path / "all.fa", *records))
+    backwards = embedded(fasta(tmp_path / "back.fa", *records[::-1]), "--batch-tokens", 100_000)
+    scale = np.abs(together).max()
+    np.testing.assert_allclose(backwards[::-1], together, rtol=0, atol=1e-5 * scale)
+    for number in range(0, 80, 16):
+        alone = embedded(fasta(tmp_path / "one.fa", records[number]))
+        np.testing.assert_allclose(alone[0], together[number], rtol=0, atol=1e-5 * scale)
+
+
+@pytest.mark.parametrize(("records", "bases"), [(1, 10**9), (7, 10**9), (10**9, 1_000)])
+def test_the_buffer_does_not_change_the_result(
+    embedded: Callable[..., np.ndarray], monkeypatch: pytest.MonkeyPatch, records: int, bases: int
+) -> None:
+    whole = embedded(WINDOWS)
+    monkeypatch.setattr(embedding, "BUFFER_RECORDS", records)
+    monkeypatch.setattr(embedding, "BUFFER_BASES", bases)
+    np.testing.assert_allclose(embedded(WINDOWS), whole, rtol=0, atol=1e-5 * np.abs(whole).max())
+
+
+def test_threads_do_not_change_the_result(embedded: Callable[..., np.ndarray]) -> None:
+    one, two = (embedded(WINDOWS, "--threads", threads) for threads in (1, 2))
+    np.testing.assert_allclose(two, one, rtol=0, atol=1e-5 * np.abs(one).max())
+
+
+def test_equal_runs_give_equal_bytes(run_embed: Run, demo_model: Path, tmp_path: Path) -> None:
+    for name in ("first", "second"):
+        code, _, _ = run_embed(
+            *("--sequences", WINDOWS, "--model", demo_model),
+            *("--output", tmp_path / f"{name}.h5ad", "--summary", tmp_path / f"{name}.tsv"),
+        )
+        assert code == 0
+    for suffix in ("h5ad", "tsv"):
+        assert (tmp_path / f"first.{suffix}").read_bytes() == (tmp_path / f"second.{suffix}").read_bytes()
+
+
+@pytest.mark.filterwarnings("ignore:Observation names are not unique")
+def test_what_was_mended_is_counted_in_every_output(run_embed: Run, demo_model: Path, tmp_path: Path) -> None:
+    sequences = fasta(tmp_path / "in.fa", ("a", "acgtRYN"), ("b", "AUUG"), ("a", "ACGT" * 1_000), ("c", "acgtRYN"))
+    output, summary = tmp_path / "out.h5ad", tmp_path / "out.tsv"
+    code, said, _ = run_embed("--sequences", sequences, "--model", demo_model, "--output", output, "--summary", summary)
+    assert code == 0
+    table = pd.read_csv(summary, sep="\t")
+    assert table["id"].tolist() == ["a", "b", "a", "c"]
+    assert table["status"].tolist() == ["ok", "ok", "truncated", "ok"]
+    assert table["truncated"].tolist() == [0, 0, 4_000 - 3 * 1_023, 0]
+    assert table[["lower_case", "ambiguous", "uracil"]].values.tolist() == [[4, 2, 0], [0, 0, 2], [0, 0, 0], [4, 2, 0]]
+    for line in (
+        "Embedded 4 sequences of 4,018 bases in all",
+        "lower-case letters read as upper case: 8",
+        "IUPAC letters read as N: 4",
+        "letters U read as T: 2",
+        "sequences with an id seen before, kept: 1",
+        "sequences longer than the model's context, cut: 1",
+        "bases left out by the cut: 931",
+    ):
+        assert line in said
+    data = anndata.read_h5ad(output)
+    assert data.obs.reset_index()[list(table.columns[:-1])].equals(table[list(table.columns[:-1])])
+    np.testing.assert_array_equal(data.X[0], data.X[3])
+    np.testing.assert_allclose(table["embedding_norm"], np.linalg.norm(data.X, axis=1), rtol=1e-5)
+    facts = json.loads(data.uns["dnalm"])
+    assert facts["counts"]["sequences"] == 4
+    assert facts["options"] == {"layer": -1, "pooling": "mean", "dtype": "float32"}
+    assert facts["model"]["name"] == "dnalm-demo"
+    assert facts["model"]["sha256"] == open_model(demo_model).sha256()
+
+
+def test_equal_sequences_are_computed_once(
+    embedded: Callable[..., np.ndarray], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    seen: list[int] = []
+    whole = embedding.embed_encodings
+
+    def counting(model: object, encodings: list[object], *others: object) -> np.ndarray:
+        seen.append(len(encodings))
+        return whole(model, encodings, *others)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(embedding, "embed_encodings", counting)
+    found = embedded(fasta(tmp_path / "in.fa", ("a", "ACGTACGT"), ("b", "TTTT"), ("c", "acgtacgu")))
+    assert seen == [2]
+    np.testing.assert_array_equal(found[0], found[2])
+
+
+def test_bfloat16_is_close_and_says_how_close(run_embed: Run, demo_model: Path, tmp_path: Path) -> None:
+    for dtype in ("float32", "bfloat16"):
+        code, said, _ = run_embed(
+            *("--sequences", WINDOWS, "--model", demo_model, "--dtype", dtype),
+            *("--output", tmp_path / dtype, "--output-format", "npz"),
+        )
+        assert code == 0
+    exact, lower = vectors(tmp_path / "float32"), vectors(tmp_path / "bfloat16")
+    cosines = (exact * lower).sum(1) / np.linalg.norm(exact, axis=1) / np.linalg.norm(lower, axis=1)
+    assert 0.999 < cosines.min() < 1
+    (measured,) = re.findall(r"cosine with float32 at least ([0-9.]+) on the first 16", said)
+    assert float(measured) == pytest.approx(cosines[: embedding.COMPARED].min(), abs=2e-6)
+
+
+def test_cls_of_a_model_that_reads_left_to_right_is_warned_of(
+    run_embed: Run, model_folder: Callable[[str], Path], tmp_path: Path
+) -> None:
+    code, said, _ = run_embed(
+        *("--sequences", WINDOWS, "--model", model_folder("llama"), "--pooling", "cls"),
+        *("--output", tmp_path / "x.npz", "--output-format", "npz"),
+    )
+    assert code == 0
+    assert "the same for every sequence" in said
+    assert np.ptp(vectors(tmp_path / "x.npz"), axis=0).max() < 1e-5

@@ -1,0 +1,82 @@
+"""Form and script agree: every argument of a form is an option of its script, and every option is on the form."""
+
+import importlib
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+from conftest import REPOSITORY
+from galaxy.util.xml_macros import load
+
+FORMS = sorted((REPOSITORY / "tools").glob("dnalm_*.xml"))
+# What the destination, the admin or Galaxy itself sets: never on a form.
+NOT_ON_A_FORM = {"--help", "--version", "--device", "--threads", "--batch-tokens", "--output", "--summary"}
+MOST_OPEN_FIELDS = 6
+
+pytestmark = pytest.mark.parametrize("form", FORMS, ids=lambda form: form.stem)
+
+
+def tool(form: Path) -> Any:
+    return load(form).getroot()
+
+
+def options_of(form: Path) -> dict[str, Any]:
+    parser = importlib.import_module(form.stem).parser()
+    return {action.option_strings[-1]: action for action in parser._actions}
+
+
+def params(root: Any) -> list[Any]:
+    return [param for param in root.find("inputs").iter("param") if param.get("argument")]
+
+
+def test_every_argument_of_the_form_is_an_option_of_the_script(form: Path) -> None:
+    assert {param.get("argument") for param in params(tool(form))} <= options_of(form).keys()
+
+
+def test_every_option_of_the_script_is_on_the_form_or_the_machines(form: Path) -> None:
+    on_the_form = {param.get("argument") for param in params(tool(form))}
+    assert options_of(form).keys() - NOT_ON_A_FORM == on_the_form
+
+
+def test_the_command_passes_every_option_but_help_and_version(form: Path) -> None:
+    command = tool(form).find("command").text
+    assert set(re.findall(r"(?<![\w-])--[a-z][a-z-]*", command)) == options_of(form).keys() - {"--help", "--version"}
+
+
+def test_selects_offer_the_scripts_choices_and_default(form: Path) -> None:
+    for param in params(tool(form)):
+        action = options_of(form)[param.get("argument")]
+        fixed = param.findall("option")
+        if param.get("type") == "select" and fixed:
+            assert {option.get("value") for option in fixed} == set(action.choices)
+            assert [option.get("value") for option in fixed if option.get("selected") == "true"] == [action.default]
+        elif param.get("value") is not None:
+            assert param.get("value") == str(action.default)
+
+
+def test_every_param_has_an_argument_or_chooses_a_branch(form: Path) -> None:
+    root = tool(form)
+    choosers = {id(conditional.find("param")) for conditional in root.iter("conditional")}
+    for param in root.find("inputs").iter("param"):
+        assert param.get("argument") or id(param) in choosers
+        assert param.get("label")
+
+
+def test_at_most_six_fields_are_open(form: Path) -> None:
+    def open_fields(element: Any) -> int:
+        if element.tag == "section":
+            return 0 if element.get("expanded") == "false" else sum(map(open_fields, element))
+        if element.tag == "conditional":
+            return 1 + max(sum(map(open_fields, when)) for when in element.findall("when"))
+        return 1 if element.tag == "param" else sum(map(open_fields, element))
+
+    assert open_fields(tool(form).find("inputs")) <= MOST_OPEN_FIELDS
+
+
+def test_texts_in_the_command_are_quoted(form: Path) -> None:
+    """No value of a form reaches the shell outside single quotes."""
+    for line in tool(form).find("command").text.splitlines():
+        if not line.strip().startswith("#"):
+            outside = re.sub(r"'[^']*'", "", line).replace("\\$", "")
+            assert "$" not in outside

@@ -1,0 +1,190 @@
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+import transformers
+from conftest import ARCHITECTURES, SHARED_DATA
+from dnalm.engine.inference import pad
+from dnalm.errors import UserError
+from dnalm.models.model_file import write_model_file
+from dnalm.models.registry import load_language_model
+from dnalm.models.sources import open_model
+from safetensors.torch import load_file, save_file
+
+ModelFolder = Callable[[str], Path]
+SEQUENCES = ["ACGTTGCANNACGGATTACAGATTACACC", "ACG", "TTTTGACATTACGATCGATCGGATCTAGCTAGCTAGGCTAAA", "N"]
+MISTRAL_DNA = SHARED_DATA / "mistral_dna/models/Mistral-DNA-v1-1M-hg38-finetuned-tf0"
+needs_mistral_dna = pytest.mark.skipif(not MISTRAL_DNA.is_dir(), reason="the trained checkpoint is not redistributed")
+
+
+@pytest.mark.parametrize("architecture", ARCHITECTURES)
+def test_hidden_states_of_every_layer_equal_plain_transformers(model_folder: ModelFolder, architecture: str) -> None:
+    folder = model_folder(architecture)
+    model = load_language_model(open_model(folder))
+    reference = transformers.AutoModel.from_pretrained(folder, trust_remote_code=False).eval()
+    for sequence in SEQUENCES:
+        (encoding,) = model.encode([sequence])
+        ids = torch.from_numpy(encoding.ids)[None]
+        with torch.inference_mode():
+            expected = reference(ids, torch.ones_like(ids), output_hidden_states=True).hidden_states
+            for layer in range(len(model.layers) + 1):
+                found = model.hidden_states(ids, None, layer)
+                torch.testing.assert_close(found, expected[layer], rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("architecture", ARCHITECTURES)
+def test_padding_does_not_change_hidden_states(model_folder: ModelFolder, architecture: str) -> None:
+    model = load_language_model(open_model(model_folder(architecture)))
+    encodings = model.encode(SEQUENCES)
+    input_ids, attention_mask, _ = pad(encodings, model.pad_id)
+    with torch.inference_mode():
+        for layer in range(len(model.layers) + 1):
+            together = model.hidden_states(input_ids, attention_mask, layer)
+            for row, encoding in enumerate(encodings):
+                alone = model.hidden_states(torch.from_numpy(encoding.ids)[None], None, layer)[0]
+                torch.testing.assert_close(together[row, : len(encoding)], alone, rtol=1e-5, atol=1e-5)
+
+
+def test_layers_are_counted_from_both_ends(model_folder: ModelFolder) -> None:
+    model = load_language_model(open_model(model_folder("bert")))
+    assert [model.layer_number(layer) for layer in (0, 3, -1, -4)] == [0, 3, 3, 0]
+    for layer in (4, -5):
+        with pytest.raises(UserError, match=r"choose 0 \(embeddings\) to 3 \(last\)"):
+            model.layer_number(layer)
+
+
+@pytest.mark.parametrize(
+    ("architecture", "context", "causal"), [("esm-absolute", 200, False), ("bert", 200, False), ("llama", 200, True)]
+)
+def test_context_and_direction(model_folder: ModelFolder, architecture: str, context: int, causal: bool) -> None:
+    model = load_language_model(open_model(model_folder(architecture)))
+    assert (model.context_length, model.causal) == (context, causal)
+
+
+def changed(folder: Path, tmp_path: Path, change: Callable[[dict[str, Any], dict[str, torch.Tensor]], object]) -> Path:
+    """Return a copy of a model folder with another config or other weights."""
+    copy = tmp_path / "changed"
+    shutil.copytree(folder, copy)
+    config, tensors = json.loads((copy / "config.json").read_text()), load_file(copy / "model.safetensors")
+    change(config, tensors)
+    (copy / "config.json").write_text(json.dumps(config))
+    save_file({name: tensor.contiguous() for name, tensor in tensors.items()}, copy / "model.safetensors")
+    return copy
+
+
+EXPERT = "model.layers.1.block_sparse_moe.experts.2.w1.weight"
+QUERY = "bert.encoder.layer.1.attention.self.query.weight"
+REFUSED: dict[str, tuple[str, Callable[[dict[str, Any], dict[str, torch.Tensor]], object], str]] = {
+    "missing tensor": ("bert", lambda config, tensors: tensors.pop(QUERY), f"tensor '{QUERY}' is missing"),
+    "missing expert": ("mixtral", lambda config, tensors: tensors.pop(EXPERT), "layers.1.mlp.experts.gate_up_proj"),
+    "wrong shape": (
+        "bert",
+        lambda config, tensors: tensors.update({QUERY: torch.ones(32, 31)}),
+        r"has the shape \(32, 31\), the config asks for \(32, 32\)",
+    ),
+    "unknown tensor": (
+        "bert",
+        lambda config, tensors: tensors.update(extra=torch.ones(2)),
+        "tensor 'extra' is unknown",
+    ),
+    "whole numbers": (
+        "bert",
+        lambda config, tensors: tensors.update({QUERY: torch.ones(32, 32, dtype=torch.int32)}),
+        "holds whole numbers",
+    ),
+    "NaN": ("bert", lambda config, tensors: tensors[QUERY].fill_(float("nan")), "NaN or infinite weights"),
+    "unknown architecture": (
+        "bert",
+        lambda config, tensors: config.update(model_type="hyena"),
+        "'hyena' .* is unknown",
+    ),
+    "no architecture": ("bert", lambda config, tensors: config.pop("model_type"), "architecture 'None' .* is unknown"),
+    "no language model": (
+        "bert",
+        lambda config, tensors: config.update(model_type="vit"),
+        "'vit' .* no language model",
+    ),
+    "quantised": ("bert", lambda config, tensors: config.update(quantization_config={"bits": 4}), "is quantised"),
+    "huge": ("bert", lambda config, tensors: config.update(hidden_size=10**6), "has the shape"),
+    "endless layers": ("bert", lambda config, tensors: config.update(num_hidden_layers=10**9), "num_hidden_layers"),
+    "endless positions": (
+        "llama",
+        lambda config, tensors: config.update(max_position_embeddings=10**9),
+        "max_position",
+    ),
+    "nonsense": ("llama", lambda config, tensors: config.update(hidden_size="wide"), "is refused by transformers"),
+}
+
+
+@pytest.mark.parametrize("case", REFUSED)
+def test_a_model_whose_parts_do_not_fit_is_refused(model_folder: ModelFolder, tmp_path: Path, case: str) -> None:
+    architecture, change, sentence = REFUSED[case]
+    folder = changed(model_folder(architecture), tmp_path, change)
+    with pytest.raises(UserError, match=sentence) as error:
+        load_language_model(open_model(folder))
+    assert "\n" not in str(error.value)
+
+
+def test_remote_code_and_strange_pads_of_a_config_are_ignored(model_folder: ModelFolder, tmp_path: Path) -> None:
+    def change(config: dict[str, Any], tensors: dict[str, torch.Tensor]) -> None:
+        config["auto_map"] = {"AutoModel": "modeling_evil.EvilModel"}
+        config["_attn_implementation"] = "somebody/kernel"
+        config["transformers_weights"] = "/etc/passwd"
+        config["pad_token_id"] = config["vocab_size"]
+
+    folder = changed(model_folder("mixtral"), tmp_path, change)
+    (folder / "modeling_evil.py").write_text("raise SystemExit('remote code ran')")
+    model = load_language_model(open_model(folder))
+    encodings = model.encode(SEQUENCES)
+    with torch.inference_mode():
+        assert torch.isfinite(model.hidden_states(*pad(encodings, model.pad_id)[:2], 3)[0]).all()
+
+
+def test_a_tokenizer_of_another_model_is_refused(model_folder: ModelFolder, tmp_path: Path) -> None:
+    stored = open_model(model_folder("bert"))
+    words = stored.tokenizer["vocab.txt"].split("\n")
+    tokenizer = {"vocab.txt": "\n".join(["<cls>", *[f"<extra{number}>" for number in range(50)], *words])}
+    path = tmp_path / "m"
+    write_model_file(path, stored.read_tensors(), stored.config, tokenizer, name="mixed")
+    model = load_language_model(open_model(path))
+    with pytest.raises(UserError, match="makes the token id"):
+        model.encode(["ACGTACGT"])
+
+
+def test_a_model_file_equals_its_folder(model_folder: ModelFolder, tmp_path: Path) -> None:
+    stored = open_model(model_folder("mixtral"))
+    path = tmp_path / "m"
+    write_model_file(path, stored.read_tensors(), stored.config, stored.tokenizer, name="tiny")
+    models = [load_language_model(open_model(path)), load_language_model(stored)]
+    (encoding,) = models[0].encode([SEQUENCES[0]])
+    ids = torch.from_numpy(encoding.ids)[None]
+    with torch.inference_mode():
+        first, second = (model.hidden_states(ids, None, 3) for model in models)
+    assert torch.equal(first, second)
+
+
+@needs_mistral_dna
+def test_the_trained_mistral_dna_equals_plain_transformers_and_its_golden_logits() -> None:
+    """The golden logits were computed by MixtralForSequenceClassification and are quoted with the checkpoint."""
+    stored = open_model(MISTRAL_DNA)
+    model = load_language_model(stored)
+    sequences = ["ATTGTGGGTCCCCGTAGATGATAGGGGCCCCCC", "ACGTACGTAGCTGATCGAT"]
+    encodings = model.encode(sequences)
+    assert encodings[0].ids.tolist() == [1, 2061, 281, 485, 35, 245, 2179, 102, 13, 2]
+    reference = transformers.AutoModel.from_pretrained(MISTRAL_DNA, trust_remote_code=False, dtype=torch.float32).eval()
+    input_ids, attention_mask, _ = pad(encodings, model.pad_id)
+    with torch.inference_mode():
+        for encoding in encodings:
+            ids = torch.from_numpy(encoding.ids)[None]
+            expected = reference(ids, output_hidden_states=True).hidden_states
+            for layer in range(len(model.layers) + 1):
+                torch.testing.assert_close(model.hidden_states(ids, None, layer), expected[layer], rtol=0, atol=1e-5)
+        last = model.hidden_states(input_ids, attention_mask, len(model.layers))
+    ends = [last[row, len(encoding) - 1] for row, encoding in enumerate(encodings)]
+    logits = torch.stack(ends) @ stored.read_tensors()["score.weight"].T
+    np.testing.assert_allclose(logits.numpy(), [[1.0583, -1.2036], [-0.2502, 0.1363]], atol=1e-4)

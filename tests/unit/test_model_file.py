@@ -1,0 +1,166 @@
+import json
+import struct
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from dnalm.errors import UserError
+from dnalm.models.model_file import StoredModel, is_finite, read_header, read_model_file, write_model_file
+from safetensors.torch import load_file
+
+TENSORS = {
+    "b": torch.arange(6, dtype=torch.float32).reshape(2, 3),
+    "a": torch.ones(3, dtype=torch.bfloat16),
+    "scalar": torch.tensor(2.5),
+    "flags": torch.tensor([True, False, True]),
+    "strided": torch.arange(6, dtype=torch.int64).reshape(2, 3).t(),
+    "empty": torch.empty(0, 4),
+}
+CONFIG = {"model_type": "esm", "hidden_size": 3}
+TOKENIZER = {"vocab.txt": "A\nC\nG\nT\nN", "tokenizer_config.json": {"eos_token": None}}
+
+
+def write(path: Path, tensors: dict[str, torch.Tensor] | None = None, **extra: Any) -> Path:
+    write_model_file(path, tensors or TENSORS, CONFIG, TOKENIZER, name=extra.pop("name", "tiny"), **extra)
+    return path
+
+
+def header_of(content: bytes) -> dict[str, Any]:
+    (length,) = struct.unpack("<Q", content[:8])
+    return json.loads(content[8 : 8 + length])
+
+
+def with_header(header: object, data: bytes = b"") -> bytes:
+    raw = header if isinstance(header, bytes) else json.dumps(header).encode()
+    return struct.pack("<Q", len(raw)) + raw + data
+
+
+def test_what_is_written_is_read(tmp_path: Path) -> None:
+    path = write(tmp_path / "m.safetensors", licence="MIT", labels=["no", "yes"], provenance={"seed": 1})
+    stored = read_model_file(path)
+    assert (stored.name, stored.licence, stored.labels, stored.provenance) == (
+        "tiny",
+        "MIT",
+        ["no", "yes"],
+        {"seed": 1},
+    )
+    assert (stored.config, stored.tokenizer) == (CONFIG, TOKENIZER)
+    tensors = stored.read_tensors()
+    assert tensors.keys() == TENSORS.keys()
+    assert all(torch.equal(tensors[name], TENSORS[name]) for name in TENSORS)
+
+
+def test_the_official_library_reads_it(tmp_path: Path) -> None:
+    tensors = load_file(write(tmp_path / "m.safetensors"))
+    assert all(torch.equal(tensors[name], TENSORS[name]) for name in TENSORS)
+
+
+def test_the_same_model_gives_the_same_bytes_in_any_order(tmp_path: Path) -> None:
+    first = write(tmp_path / "a", provenance={"x": 1, "y": 2}).read_bytes()
+    second = write(tmp_path / "b", dict(reversed(TENSORS.items())), provenance={"y": 2, "x": 1}).read_bytes()
+    assert first == second
+
+
+@pytest.mark.parametrize("name", ["x" * length for length in range(1, 18)])
+def test_the_header_ends_on_8_bytes_with_a_brace(tmp_path: Path, name: str) -> None:
+    content = write(tmp_path / "m", name=name).read_bytes()
+    (length,) = struct.unpack("<Q", content[:8])
+    assert length % 8 == 0
+    assert content[8 + length - 1 : 8 + length] == b"}"
+
+
+def test_training_tensors_of_a_checkpoint_are_not_the_models(tmp_path: Path) -> None:
+    stored = read_model_file(write(tmp_path / "m", TENSORS | {"training.optimizer.step": torch.ones(2)}))
+    assert stored.tensors.keys() == TENSORS.keys()
+    assert stored.read_tensors().keys() == TENSORS.keys()
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), -float("inf")])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16])
+def test_weights_that_are_no_numbers_are_refused_by_name(tmp_path: Path, value: float, dtype: torch.dtype) -> None:
+    bad = torch.ones(5, 7, dtype=dtype)
+    bad[3, 2] = value
+    assert not is_finite(bad)
+    with pytest.raises(UserError, match="NaN or infinite weights in 'bad'"):
+        read_model_file(write(tmp_path / "m", {"good": torch.ones(2), "bad": bad})).read_tensors()
+
+
+def entry(start: int, end: int, shape: list[int] | None = None, dtype: str = "F32") -> dict[str, Any]:
+    return {"dtype": dtype, "shape": [(end - start) // 4] if shape is None else shape, "data_offsets": [start, end]}
+
+
+DAMAGED: dict[str, tuple[bytes, str]] = {
+    "empty": (b"", "too short"),
+    "no safetensors": (b">a\nACGTACGTACGTACGT\n", "does not start with the header"),
+    "a pickle": (b"\x80\x04\x95\x10\0\0\0\0\0\0\0}\x94.", "does not start with the header"),
+    "1-GB header": (struct.pack("<Q", 10**9) + b"{}", "does not start with the header"),
+    "header cut": (struct.pack("<Q", 500) + b"{}", "cut short within its header"),
+    "no JSON": (with_header(b"{nonsense"), "its header is no JSON"),
+    "deep JSON": (with_header(b"[" * 100_000), "its header is no JSON"),
+    "a list": (with_header([]), "no JSON object"),
+    "no tensors": (with_header({"__metadata__": {}}), "holds no tensor"),
+    "metadata of numbers": (with_header({"__metadata__": {"a": 1}}), "not all text"),
+    "duplicate keys": (with_header(b'{"a":1,"a":2}'), "the key 'a' twice"),
+    "data cut": (with_header({"a": entry(0, 16)}, b"\0" * 12), "it is cut short"),
+    "data left": (with_header({"a": entry(0, 16)}, b"\0" * 20), "bytes follow"),
+    "overlap": (with_header({"a": entry(0, 16), "b": entry(8, 24)}, b"\0" * 24), "overlaps"),
+    "gap": (with_header({"a": entry(0, 16), "b": entry(20, 24)}, b"\0" * 24), "leaves a gap"),
+    "outside": (with_header({"a": entry(10**15, 10**15 + 4)}, b"\0" * 4), "leaves a gap"),
+    "wrong shape": (with_header({"a": entry(0, 16, [5])}, b"\0" * 16), "disagrees with its shape"),
+    "huge shape": (with_header({"a": entry(0, 16, [2**40, 2**40])}, b"\0" * 16), "disagrees with its shape"),
+    "negative shape": (with_header({"a": entry(0, 16, [-4])}, b"\0" * 16), "no whole number"),
+    "boolean shape": (with_header({"a": entry(0, 4, [True])}, b"\0" * 4), "no whole number"),
+    "unknown type": (with_header({"a": entry(0, 16, dtype="F8_E4M3")}, b"\0" * 16), "unknown type"),
+    "strange entry": (with_header({"a": {"dtype": "F32"}}), "not described as safetensors"),
+}
+
+
+@pytest.mark.parametrize("case", DAMAGED)
+def test_a_damaged_file_is_refused_with_one_sentence(tmp_path: Path, case: str) -> None:
+    content, sentence = DAMAGED[case]
+    path = tmp_path / "dataset_1.dat"
+    path.write_bytes(content)
+    with pytest.raises(UserError) as error:
+        read_header(path)
+    assert sentence in str(error.value)
+    assert "dataset_1.dat" in str(error.value)
+    assert "\n" not in str(error.value)
+
+
+def changed(change: Callable[[dict[str, Any]], object]) -> Callable[[Path], StoredModel]:
+    def make(path: Path) -> StoredModel:
+        content = write(path).read_bytes()
+        header = header_of(content)
+        (length,) = struct.unpack("<Q", content[:8])
+        change(header["__metadata__"])
+        path.write_bytes(with_header(header, content[8 + length :]))
+        return read_model_file(path)
+
+    return make
+
+
+@pytest.mark.parametrize(
+    ("make", "sentence"),
+    [
+        (changed(lambda metadata: metadata.pop("config")), "holds weights but no config"),
+        (changed(lambda metadata: metadata.pop("tokenizer")), "holds weights but no tokenizer"),
+        (changed(lambda metadata: metadata.update(config="{")), "'config' is no JSON"),
+        (changed(lambda metadata: metadata.update(config="[]")), "'config' is no dict"),
+        (changed(lambda metadata: metadata.update(dnalm="2")), "layout version '2'"),
+    ],
+)
+def test_a_file_that_is_no_model_file_is_refused(
+    tmp_path: Path, make: Callable[[Path], StoredModel], sentence: str
+) -> None:
+    with pytest.raises(UserError, match=sentence):
+        make(tmp_path / "m")
+
+
+def test_every_cut_of_a_file_is_refused(tmp_path: Path) -> None:
+    content = write(tmp_path / "m").read_bytes()
+    for length in {*range(0, len(content), 37), len(content) - 1}:
+        (tmp_path / "cut").write_bytes(content[:length])
+        with pytest.raises(UserError):
+            read_model_file(tmp_path / "cut")

@@ -1,0 +1,55 @@
+import os
+from pathlib import Path
+
+import pytest
+from dnalm.errors import UserError
+from dnalm.formats.outputs import whole_or_nothing
+
+
+def test_renames_all_outputs_at_the_end(tmp_path: Path) -> None:
+    outputs = [tmp_path / "a", tmp_path / "b"]
+    with whole_or_nothing(outputs) as partials:
+        for partial in partials:
+            partial.write_text("whole")
+        assert not any(output.exists() for output in outputs)
+    assert [output.read_text() for output in outputs] == ["whole", "whole"]
+    assert sorted(tmp_path.iterdir()) == outputs
+
+
+def test_leaves_nothing_after_an_error_and_keeps_what_was_there(tmp_path: Path) -> None:
+    output = tmp_path / "a"
+    output.write_text("before")
+    with pytest.raises(RuntimeError), whole_or_nothing([output]) as (partial,):
+        partial.write_text("half")
+        raise RuntimeError
+    assert output.read_text() == "before"
+    assert list(tmp_path.iterdir()) == [output]
+
+
+def test_writes_through_a_link(tmp_path: Path) -> None:
+    (tmp_path / "link").symlink_to(tmp_path / "target")
+    with whole_or_nothing([tmp_path / "link"]) as (partial,):
+        partial.write_text("whole")
+    assert (tmp_path / "link").is_symlink()
+    assert (tmp_path / "target").read_text() == "whole"
+
+
+def test_refuses_an_output_that_is_an_input(tmp_path: Path) -> None:
+    path = tmp_path / "a"
+    path.write_text("precious")
+    with pytest.raises(UserError, match="also an input"), whole_or_nothing([path], inputs=[tmp_path / "." / "a"]):
+        pass
+    assert path.read_text() == "precious"
+
+
+def test_refuses_two_outputs_in_one_file(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="Two outputs"), whole_or_nothing([tmp_path / "a", tmp_path / "a"]):
+        pass
+
+
+@pytest.mark.parametrize("name", ["folder", os.devnull, "absent/a"])
+def test_refuses_what_cannot_be_replaced(tmp_path: Path, name: str) -> None:
+    (tmp_path / "folder").mkdir()
+    with pytest.raises(UserError), whole_or_nothing([tmp_path / name]):
+        pass
+    assert Path(os.devnull).is_char_device()

@@ -1,0 +1,46 @@
+"""Every command of the README is run by a test, or is what runs the tests."""
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import anndata
+import pytest
+from conftest import REPOSITORY
+
+README = (REPOSITORY / "README.md").read_text()
+COMMANDS = [line for block in re.findall(r"```sh\n(.*?)```", README, re.DOTALL) for line in block.splitlines()]
+RUN_ELSEWHERE = {
+    "make demo": "tests/galaxy/test_demo.py",
+    "make test": ".ci/run",
+    "pip install -r scripts/requirements.txt": "Makefile, for the tools' environment",
+}
+
+
+@pytest.mark.parametrize("command", [command for command in COMMANDS if command not in RUN_ELSEWHERE])
+def test_a_command_of_the_readme_works(command: str, tmp_path: Path) -> None:
+    for name in ("scripts", "test-data"):
+        (tmp_path / name).symlink_to(REPOSITORY / name)
+    assert command.startswith("python scripts/")
+    done = subprocess.run(
+        [sys.executable, *command.split()[1:]], cwd=tmp_path, capture_output=True, text=True, check=False
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+    assert anndata.read_h5ad(tmp_path / "embeddings.h5ad").shape == (80, 64)
+    assert len((tmp_path / "summary.tsv").read_text().splitlines()) == 81
+
+
+def test_commands_run_elsewhere_are_in_the_readme() -> None:
+    assert set(RUN_ELSEWHERE) <= set(COMMANDS)
+
+
+def test_its_links_lead_somewhere() -> None:
+    for target in re.findall(r"\]\(([^)#]+)\)", README):
+        assert target.startswith("https://") or (REPOSITORY / target).exists()
+
+
+def test_its_table_lists_every_tool() -> None:
+    assert set(re.findall(r"^\| `(dnalm_\w+)`", README, re.MULTILINE)) == {
+        form.stem for form in (REPOSITORY / "tools").glob("dnalm_*.xml")
+    }

@@ -1,0 +1,101 @@
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+from dnalm.errors import UserError
+from dnalm.models.sources import open_model
+from safetensors.torch import load_file, save_file
+
+ModelFolder = Callable[[str], Path]
+
+
+@pytest.fixture
+def hub_repository(model_folder: ModelFolder, tmp_path: Path) -> Path:
+    """Lay a model out as the hub's cache does, beside an older snapshot."""
+    repository = tmp_path / "models--somebody--dna-model"
+    for revision in ("aaaa", "bbbb"):
+        shutil.copytree(model_folder("bert"), repository / "snapshots" / revision)
+    (repository / "refs").mkdir()
+    (repository / "refs" / "main").write_text("aaaa")
+    return repository
+
+
+def test_a_flat_folder_is_a_model(model_folder: ModelFolder) -> None:
+    stored = open_model(model_folder("bert"))
+    assert stored.config["model_type"] == "bert"
+    assert stored.tokenizer.keys() == {"vocab.txt", "tokenizer_config.json"}
+    assert stored.read_tensors().keys() == stored.tensors.keys()
+
+
+def test_a_hub_repository_is_read_through_its_main_reference(hub_repository: Path) -> None:
+    stored = open_model(hub_repository)
+    assert stored.name == "somebody/dna-model"
+    assert stored.files[0].parent.name == "aaaa"
+    assert stored.provenance == {"revision": "aaaa"}
+
+
+@pytest.mark.parametrize("revision", ["cccc", "../snapshots/aaaa", "..", ""])
+def test_a_reference_to_no_snapshot_is_refused(hub_repository: Path, revision: str) -> None:
+    (hub_repository / "refs" / "main").write_text(revision)
+    with pytest.raises(UserError, match="lacks the snapshot"):
+        open_model(hub_repository)
+
+
+def test_of_several_snapshots_none_is_guessed(hub_repository: Path) -> None:
+    (hub_repository / "refs" / "main").unlink()
+    with pytest.raises(UserError, match="2 snapshots and no refs/main"):
+        open_model(hub_repository)
+    shutil.rmtree(hub_repository / "snapshots" / "aaaa")
+    assert open_model(hub_repository).provenance == {"revision": "bbbb"}
+
+
+def sharded(folder: Path, target: Path) -> Path:
+    shutil.copytree(folder, target)
+    tensors = load_file(target / "model.safetensors")
+    (target / "model.safetensors").unlink()
+    names = sorted(tensors)
+    weight_map: dict[str, str] = {}
+    for shard, part in enumerate((names[::2], names[1::2])):
+        save_file({name: tensors[name] for name in part}, target / f"shard-{shard}.safetensors")
+        weight_map |= dict.fromkeys(part, f"shard-{shard}.safetensors")
+    (target / "model.safetensors.index.json").write_text(json.dumps({"weight_map": weight_map}))
+    return target
+
+
+def test_shards_are_read_as_one(model_folder: ModelFolder, tmp_path: Path) -> None:
+    whole = open_model(model_folder("bert")).read_tensors()
+    parts = open_model(sharded(model_folder("bert"), tmp_path / "shards")).read_tensors()
+    assert parts.keys() == whole.keys()
+    assert all(torch.equal(parts[name], whole[name]) for name in whole)
+
+
+def test_an_index_may_not_leave_its_folder(model_folder: ModelFolder, tmp_path: Path) -> None:
+    folder = sharded(model_folder("bert"), tmp_path / "shards")
+    (folder / "model.safetensors.index.json").write_text(json.dumps({"weight_map": {"a": "../secret.safetensors"}}))
+    with pytest.raises(UserError, match="outside its folder"):
+        open_model(folder)
+
+
+@pytest.mark.parametrize(
+    ("content", "sentence"),
+    [
+        ({"config.json": "{}"}, "has no model.safetensors"),
+        ({"config.json": "{}", "pytorch_model.bin": "pickle"}, "only pickled weights"),
+        ({"config.json": "[]"}, "is no JSON object"),
+        ({"config.json": "{"}, "is no JSON"),
+        ({}, "config.json' of a model is missing"),
+    ],
+)
+def test_a_folder_that_is_no_model_is_refused(tmp_path: Path, content: dict[str, str], sentence: str) -> None:
+    for name, text in content.items():
+        (tmp_path / name).write_text(text)
+    with pytest.raises(UserError, match=sentence):
+        open_model(tmp_path)
+
+
+def test_an_absent_model_is_named(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="absent"):
+        open_model(tmp_path / "absent")

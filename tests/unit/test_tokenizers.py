@@ -1,0 +1,116 @@
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from conftest import VOCABULARY
+from dnalm.errors import UserError
+from dnalm.models.tokenizers import Encoding, JsonTokenizer, KmerTokenizer, tokenizer_from_files
+from tokenizers import Tokenizer, models, pre_tokenizers, processors
+
+
+def by_the_rule(sequence: str, vocabulary: list[str], k: int) -> list[int]:
+    """The published rule, written as slowly and plainly as it is told."""
+    words = ["<cls>"]
+    for piece in re.findall("N|[^N]+", sequence):
+        whole = len(piece) - len(piece) % k if piece != "N" else 0
+        words += [piece[start : start + k] for start in range(0, whole, k)]
+        words += list(piece[whole:])
+    return [vocabulary.index(word) for word in words]
+
+
+def sequences(count: int, seed: int) -> list[str]:
+    generator = np.random.default_rng(seed)
+    lengths = generator.integers(1, 60, count)
+    return ["".join(generator.choice(list("ACGTN"), length, p=[0.23] * 4 + [0.08])) for length in lengths]
+
+
+@pytest.mark.parametrize(("k", "vocabulary"), [(3, VOCABULARY), (1, ["<cls>", "<pad>", *"GATCN"])])
+def test_kmers_follow_the_rule(k: int, vocabulary: list[str]) -> None:
+    tokenizer = KmerTokenizer(vocabulary, {})
+    for sequence in [*sequences(300, seed=k), "N", "NNNN", "A", "ACG", "ACGT", "NACGTN"]:
+        (encoding,) = tokenizer.encode([sequence])
+        assert encoding.ids.tolist() == by_the_rule(sequence, vocabulary, k)
+        assert encoding.special.tolist() == [True] + [False] * (len(encoding) - 1)
+        covered = [sequence[start:end] for start, end in zip(encoding.starts, encoding.ends, strict=True)]
+        assert "".join(covered) == sequence
+        assert [vocabulary[token] for token in encoding.ids[1:]] == covered[1:]
+
+
+def test_an_end_token_is_added_only_where_the_settings_name_one() -> None:
+    vocabulary = ["<cls>", "<pad>", "<eos>", *"ACGTN"]
+    (without,) = KmerTokenizer(vocabulary, {"eos_token": None}).encode(["AC"])
+    (with_end,) = KmerTokenizer(vocabulary, {"eos_token": {"content": "<eos>"}}).encode(["AC"])
+    assert without.ids.tolist() == [0, 3, 4]
+    assert with_end.ids.tolist() == [0, 3, 4, 2]
+    assert (with_end.starts[-1], with_end.ends[-1]) == (2, 2)
+
+
+@pytest.mark.parametrize(
+    ("vocabulary", "sentence"),
+    [
+        (["<cls>", "L", "K"], "no words of 1 to 8 bases"),
+        (["A" * 9], "no words of 1 to 8 bases"),
+        (["<cls>", *"ACG", "N"], "lacks the word 'T'"),
+        ([token for token in VOCABULARY if token != "GCT"], "lacks the word 'GCT'"),
+        (["<cls>", *"ACGT"], "neither 'N' nor an unknown token"),
+    ],
+)
+def test_vocabularies_that_are_not_dna_are_refused(vocabulary: list[str], sentence: str) -> None:
+    with pytest.raises(UserError, match=sentence):
+        KmerTokenizer(vocabulary, {})
+
+
+def bpe() -> dict[str, Any]:
+    """A small BPE tokenizer laid out as DNABERT-2's, with the truncation and padding of its last use."""
+    tokenizer = Tokenizer(
+        models.BPE(
+            {"[UNK]": 0, "[CLS]": 1, "[SEP]": 2, "[PAD]": 3, **dict(zip("ACGT", range(4, 8), strict=True)), "AC": 8},
+            [("A", "C")],
+            unk_token="[UNK]",
+        )
+    )
+    tokenizer.pre_tokenizer = pre_tokenizers.Whitespace()
+    tokenizer.post_processor = processors.TemplateProcessing("[CLS] $A [SEP]", None, [("[CLS]", 1), ("[SEP]", 2)])
+    tokenizer.enable_truncation(4)
+    tokenizer.enable_padding(length=50)
+    return json.loads(tokenizer.to_str())
+
+
+def test_a_tokenizer_json_keeps_every_base_whatever_its_file_says_of_truncation() -> None:
+    tokenizer = JsonTokenizer(bpe(), {"pad_token": "[PAD]"})
+    first, second = tokenizer.encode(["ACGTAC", "ANT"])
+    assert first.ids.tolist() == [1, 8, 6, 7, 8, 2]
+    assert list(zip(first.starts, first.ends, strict=True))[1:-1] == [(0, 2), (2, 3), (3, 4), (4, 6)]
+    assert first.special.tolist() == [True, False, False, False, False, True]
+    assert second.ids.tolist() == [1, 4, 0, 7, 2]
+    assert (tokenizer.pad_id, tokenizer.cls_id) == (3, 1)
+
+
+def test_a_truncated_encoding_keeps_its_last_special_token() -> None:
+    (encoding,) = JsonTokenizer(bpe(), {}).encode(["ACGTAC"])
+    assert encoding.truncated(6) is encoding
+    assert encoding.truncated(4).ids.tolist() == [1, 8, 6, 2]
+    assert encoding.truncated(4).ends.max() == 3
+    plain = Encoding(np.arange(5), np.arange(5), np.arange(1, 6))
+    assert plain.truncated(3).ids.tolist() == [0, 1, 2]
+
+
+@pytest.mark.parametrize(
+    ("files", "sentence"),
+    [
+        ({}, "no tokenizer.json and no vocab.txt"),
+        ({"tokenizer.json": {"model": "nonsense"}}, "tokenizer.json cannot be read"),
+    ],
+)
+def test_a_model_without_a_tokenizer_is_refused(files: dict[str, Any], sentence: str) -> None:
+    with pytest.raises(UserError, match=sentence):
+        tokenizer_from_files(files)
+
+
+def test_the_longest_input_is_read_from_the_settings(tmp_path: Path) -> None:
+    assert KmerTokenizer(VOCABULARY, {"model_max_length": 2048}).largest_input == 2048
+    assert KmerTokenizer(VOCABULARY, {"model_max_length": 1e30}).largest_input is None
+    assert KmerTokenizer(VOCABULARY, {}).largest_input is None

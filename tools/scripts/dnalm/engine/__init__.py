@@ -1,0 +1,1 @@
+"""How to run a model fast and safely: devices, batches, inference."""

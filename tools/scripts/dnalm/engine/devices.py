@@ -1,0 +1,70 @@
+"""Which device, how many threads, which numbers: settled once, said in the first line."""
+
+import os
+import platform
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+from dnalm.errors import UserError
+
+DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
+# Padded tokens a batch, measured best on CPU (caches) and chosen to fill a GPU.
+BATCH_TOKENS = {"cpu": 1_024, "cuda": 65_536}
+CGROUP_QUOTA = Path("/sys/fs/cgroup/cpu.max")  # cgroup v2: "quota period" in microseconds, or "max period"
+
+
+@dataclass(frozen=True)
+class Machine:
+    """The device and its limits: what the model runs on, CPU threads, padded tokens a batch."""
+
+    device: torch.device
+    threads: int
+    batch_tokens: int
+
+    @property
+    def description(self) -> str:
+        """One line: device, its memory, threads."""
+        if self.device.type == "cuda":
+            properties = torch.cuda.get_device_properties(self.device)
+            return f"{properties.name}, {properties.total_memory / 2**30:.0f} GiB, {self.threads} CPU threads"
+        return f"CPU ({platform.machine()}), {self.threads} {'thread' if self.threads == 1 else 'threads'}"
+
+
+def prepare_machine(device: str, threads: int | None, batch_tokens: int | None) -> Machine:
+    """Choose the device ('auto', 'cpu' or 'cuda'), bound the threads by the job's share, and set both for the process.
+
+    Raises:
+        UserError: 'cuda' is asked for and there is none.
+    """
+    if device == "cuda" and not torch.cuda.is_available():
+        raise UserError("No CUDA device is available to this job; choose device 'auto' or 'cpu', or a GPU destination.")
+    kind = "cuda" if device != "cpu" and torch.cuda.is_available() else "cpu"
+    number = thread_count(threads)
+    torch.set_num_threads(number)
+    # The tokenizers library reads these before its first batch.
+    os.environ["RAYON_NUM_THREADS"] = str(number)
+    os.environ["TOKENIZERS_PARALLELISM"] = "true" if number > 1 else "false"
+    return Machine(torch.device(kind), number, batch_tokens or BATCH_TOKENS[kind])
+
+
+def thread_count(asked: int | None) -> int:
+    """Return the least of what is asked, Galaxy's slots, the processors this process may use, and the cgroup's quota.
+
+    More threads than processors run several times slower than one, so no wish exceeds the share.
+    """
+    limits = [len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1]
+    slots = os.environ.get("GALAXY_SLOTS", "")
+    limits += [int(slots)] if slots.isdigit() else []
+    limits += [asked] if asked else []
+    limits += [quota] if (quota := _cgroup_processors()) else []
+    return max(1, min(limits))
+
+
+def _cgroup_processors() -> int | None:
+    try:
+        quota, period = CGROUP_QUOTA.read_text().split()
+        return max(1, int(quota) // int(period))
+    except (OSError, ValueError):
+        return None

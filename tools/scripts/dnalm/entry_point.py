@@ -1,0 +1,84 @@
+"""What every entry script shares: the options of the machine, and errors told in one sentence."""
+
+import argparse
+import errno
+import os
+import signal
+import sys
+from collections.abc import Callable, Sequence
+from types import FrameType
+from typing import NoReturn
+
+from dnalm import __version__
+from dnalm.errors import UserError
+
+DISK_IS_FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
+OUT_OF_MEMORY_EXIT_CODE = 137  # what a kernel's kill looks like: Galaxy may resubmit the job with more memory
+
+
+def argument_parser(name: str, description: str) -> argparse.ArgumentParser:
+    """Return a parser with the options that every tool has and no form shows."""
+    parser = argparse.ArgumentParser(
+        prog=name, description=description, formatter_class=argparse.ArgumentDefaultsHelpFormatter, allow_abbrev=False
+    )
+    parser.add_argument("--version", action="version", version=__version__)
+    machine = parser.add_argument_group("machine", "set by the destination or the admin, never by a form")
+    machine.add_argument("--device", choices=["auto", "cpu", "cuda"], default="auto", help="where the model runs")
+    machine.add_argument(
+        "--threads",
+        type=number_or_auto,
+        default="auto",
+        metavar="N",
+        help="CPU threads; never more than the job's share of the machine",
+    )
+    machine.add_argument(
+        "--batch-tokens",
+        type=number_or_auto,
+        default="auto",
+        metavar="N",
+        help="tokens, padding included, that the model takes at once; auto suits the device",
+    )
+    return parser
+
+
+def number_or_auto(text: str) -> int | None:
+    """Parse a positive number; None stands for 'auto'."""
+    if text == "auto":
+        return None
+    if not text.isascii() or not text.isdigit() or int(text) == 0:
+        raise argparse.ArgumentTypeError(f"'{text}' is neither a positive number nor 'auto'")
+    return int(text)
+
+
+def run(
+    parser: argparse.ArgumentParser, task: Callable[[argparse.Namespace], None], argv: Sequence[str] | None = None
+) -> int:
+    """Run a task and return the exit code: 0, 1 with one sentence, or 137 when the host's memory is exhausted."""
+    arguments = parser.parse_args(argv)
+    signal.signal(signal.SIGTERM, _end)
+    # Before any heavy import, which reads them once.
+    os.environ.update(HF_HUB_OFFLINE="1", TRANSFORMERS_OFFLINE="1", HF_HUB_DISABLE_TELEMETRY="1")
+    try:
+        task(arguments)
+    except UserError as error:
+        return _say(parser.prog, str(error))
+    except MemoryError:
+        _say(parser.prog, "The job's memory is exhausted; run it with more memory.")
+        return OUT_OF_MEMORY_EXIT_CODE
+    except OSError as error:
+        if error.errno not in DISK_IS_FULL:
+            raise
+        where = f" while writing '{error.filename}'" if error.filename else ""
+        return _say(parser.prog, f"The disk is full{where}; free some space and run again.")
+    return 0
+
+
+def _end(signal_number: int, frame: FrameType | None) -> NoReturn:
+    """Leave by an exception, so that unfinished outputs are removed on the way out."""
+    sys.exit(128 + signal_number)
+
+
+def _say(program: str, sentence: str) -> int:
+    sys.stdout.flush()
+    print(f"{program}: {sentence}", file=sys.stderr, flush=True)
+    return 1

@@ -1,0 +1,1 @@
+"""One file format each, streaming in and out."""

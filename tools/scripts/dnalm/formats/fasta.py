@@ -1,0 +1,156 @@
+"""FASTA, plain or gzip-compressed, read as a stream of DNA sequences."""
+
+import gzip
+import io
+import os
+import string
+import zlib
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import BinaryIO, Self, cast
+
+from Bio.SeqIO.FastaIO import SimpleFastaParser
+
+from dnalm.errors import UserError
+
+AMBIGUOUS = b"RYSWKMBDHV"  # IUPAC nucleotide codes for more than one base, N apart (NC-IUB 1984)
+LOWER_CASE = string.ascii_lowercase.encode()
+NORMALISED = bytes.maketrans(b"U" + AMBIGUOUS, b"T" + b"N" * len(AMBIGUOUS))
+PROTEIN_ONLY = set("EFILPQ")  # letters of amino acids that are no nucleotide code
+GAPS = set("-.*~")
+OTHER_COMPRESSIONS = {b"BZh": "bzip2", b"\xfd7zX": "xz", b"PK\x03\x04": "zip", b"\x28\xb5\x2f\xfd": "zstd"}
+
+
+@dataclass(frozen=True, slots=True)
+class SequenceRecord:
+    """A FASTA record whose letters are A, C, G, T and N alone, with counts of what was mended.
+
+    Attributes:
+        id: the header up to the first blank.
+        bases: the sequence, upper case.
+        lower_case: letters that were lower case.
+        ambiguous: IUPAC letters other than N that became N.
+        uracil: letters U that became T.
+    """
+
+    id: str
+    bases: str
+    lower_case: int = 0
+    ambiguous: int = 0
+    uracil: int = 0
+
+
+class FastaReader:
+    """Iterate over the records of a FASTA file in their order; close it, or use it in a `with`."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        try:
+            self._file: BinaryIO = path.open("rb")
+        except OSError as error:
+            raise UserError(f"The file '{path}' cannot be read ({error.strerror}); check its name.") from error
+        self._size = max(os.fstat(self._file.fileno()).st_size, 1)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self._file.close()
+
+    @property
+    def fraction_read(self) -> float:
+        """The share of the file, as stored, that has been read: 0 to 1."""
+        return min(self._file.tell() / self._size, 1.0)
+
+    def __iter__(self) -> Iterator[SequenceRecord]:
+        name = self.path.name
+        number = 0
+        try:
+            for number, (title, letters) in enumerate(SimpleFastaParser(self._open_text()), start=1):
+                yield _record(title, letters, number, name)
+        except (EOFError, zlib.error, gzip.BadGzipFile) as error:
+            raise UserError(
+                f"The compressed file '{name}' is damaged or cut short after record {number}; upload it again."
+            ) from error
+        except UnicodeDecodeError as error:
+            raise UserError(
+                f"The file '{name}' is not UTF-8 text after record {number}; save it as plain text FASTA."
+            ) from error
+
+    def _open_text(self) -> io.TextIOBase:
+        """Return the decompressed text after looking at its start."""
+        start = self._file.read(4)
+        self._file.seek(0)
+        for magic, kind in OTHER_COMPRESSIONS.items():
+            if start.startswith(magic):
+                raise UserError(f"The file '{self.path.name}' is compressed with {kind}; use gzip or plain text.")
+        raw = gzip.GzipFile(fileobj=self._file) if start.startswith(b"\x1f\x8b") else self._file
+        buffered = io.BufferedReader(cast(io.RawIOBase, raw), buffer_size=1 << 18)
+        _refuse_other_formats(buffered.peek(1 << 16), self.path.name)
+        return io.TextIOWrapper(buffered, encoding="utf-8-sig")
+
+
+def _refuse_other_formats(start: bytes, name: str) -> None:
+    """Raise UserError unless the first bytes look like FASTA."""
+    if not start.strip():
+        raise UserError(f"The file '{name}' is empty; choose a FASTA file with at least one sequence.")
+    if start.startswith((b"\xff\xfe", b"\xfe\xff")) or b"\0" in start[:2]:
+        raise UserError(f"The file '{name}' is UTF-16 text; save it as plain (UTF-8 or ASCII) text.")
+    if start.startswith(b"@"):
+        raise UserError(f"The file '{name}' starts with '@': it looks like FASTQ; convert it to FASTA first.")
+    text = start.removeprefix(b"\xef\xbb\xbf")
+    before, header, _ = text.partition(b">")
+    if header and not before.rstrip(b"\r\n"):
+        return
+    if any(byte < 32 and byte not in b"\t\n\v\f\r" for byte in before):
+        raise UserError(f"The file '{name}' is binary; choose a FASTA file.")
+    line = before[: len(before) - len(before.lstrip())].count(b"\n") + 1
+    raise UserError(
+        f"The file '{name}' has text before the first '>' (line {line}); a FASTA record starts with '>' and its name."
+    )
+
+
+def _record(title: str, letters: str, number: int, name: str) -> SequenceRecord:
+    """Return the record with its letters normalised, or raise UserError naming record and position."""
+    words = title.split(maxsplit=1)
+    if not words:
+        raise UserError(f"Record {number} of '{name}' has no name after '>'; give it one.")
+    where = f"Record {number} ('{words[0][:80]}') of '{name}'"
+    if "\0" in title:
+        raise UserError(f"{where} has a NUL byte in its name; the file is damaged.")
+    if not letters:
+        raise UserError(f"{where} has no sequence; add one or remove the record.")
+    try:
+        raw = letters.encode("ascii")
+    except UnicodeEncodeError:
+        raise _foreign_letter(where, letters) from None
+    lower_case = len(raw) - len(raw.translate(None, LOWER_CASE))
+    raw = raw.upper()
+    if raw.translate(None, b"ACGTNU" + AMBIGUOUS):
+        raise _foreign_letter(where, letters)
+    return SequenceRecord(
+        id=words[0],
+        bases=raw.translate(NORMALISED).decode("ascii"),
+        lower_case=lower_case,
+        ambiguous=len(raw) - len(raw.translate(None, AMBIGUOUS)),
+        uracil=raw.count(b"U"),
+    )
+
+
+def _foreign_letter(where: str, letters: str) -> UserError:
+    """Say which letter of a record is no nucleotide, and at which position (1-based)."""
+    known = "ACGTNU" + AMBIGUOUS.decode()
+    position, letter = next((i, x) for i, x in enumerate(letters, start=1) if x.upper() not in known)
+    at = f"at position {position}"
+    if letter == "\0":
+        return UserError(f"{where} has a NUL byte {at}; the file is damaged.")
+    if letter in GAPS:
+        return UserError(f"{where} has the gap or stop sign '{letter}' {at}; remove such signs from the sequences.")
+    if letter.isdigit():
+        return UserError(f"{where} has the digit '{letter}' {at}; remove digits from the sequences.")
+    if letter.upper() in PROTEIN_ONLY:
+        return UserError(f"{where} has the letter '{letter}' {at}: it looks like protein; use DNA sequences.")
+    shown = letter if letter.isprintable() else f"\\x{ord(letter):02x}"
+    return UserError(f"{where} has '{shown}' {at}, which is no letter of DNA; use A, C, G, T, N or IUPAC codes.")

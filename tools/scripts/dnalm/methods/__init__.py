@@ -1,0 +1,1 @@
+"""Pure functions on arrays and strings, each with its definition and its source."""

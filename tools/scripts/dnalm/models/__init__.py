@@ -1,0 +1,1 @@
+"""Model files, where models come from, architectures and their tokenizers."""

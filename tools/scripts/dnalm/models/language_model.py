@@ -1,0 +1,107 @@
+"""A loaded language model: token ids in, hidden states out."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import NoReturn
+
+import torch
+from torch import Tensor, nn
+
+from dnalm.errors import UserError
+from dnalm.models.model_file import StoredModel
+from dnalm.models.tokenizers import Encoding, Tokenizer
+
+
+@dataclass
+class LanguageModel:
+    """A backbone (no head) with its tokenizer.
+
+    Attributes:
+        stored: the model file or folder it was read from.
+        backbone: module whose forward takes input_ids and attention_mask and gives `last_hidden_state`.
+        layers: the backbone's layers, in order.
+        tokenizer: from bases to ids.
+        hidden_size: width of a hidden state.
+        vocabulary_size: ids below this exist.
+        context_length: most tokens at once, special tokens included; None without a limit.
+        causal: whether a token sees only what is left of it.
+    """
+
+    stored: StoredModel
+    backbone: nn.Module
+    layers: nn.ModuleList
+    tokenizer: Tokenizer
+    hidden_size: int
+    vocabulary_size: int
+    context_length: int | None
+    causal: bool
+
+    @property
+    def pad_id(self) -> int:
+        """The id to fill batches with: the tokenizer's, or 0 where it has none that exists (pads are masked out)."""
+        pad = self.tokenizer.pad_id
+        return pad if pad is not None and pad < self.vocabulary_size else 0
+
+    def layer_number(self, layer: int) -> int:
+        """Return a layer counted from 0 (embeddings) to the number of layers; negative ones count from the end.
+
+        Raises:
+            UserError: there is no such layer.
+        """
+        count = len(self.layers)
+        number = layer if layer >= 0 else count + 1 + layer
+        if not 0 <= number <= count:
+            raise UserError(
+                f"The model '{self.stored.name}' has no layer {layer}; "
+                f"choose 0 (embeddings) to {count} (last), or -1 (last) to {-count - 1} (embeddings)."
+            )
+        return number
+
+    def encode(self, sequences: Sequence[str]) -> list[Encoding]:
+        """Tokenize sequences; raise UserError if the tokenizer makes ids that the model lacks."""
+        encodings = self.tokenizer.encode(sequences)
+        largest = max((int(encoding.ids.max()) for encoding in encodings if len(encoding)), default=0)
+        if largest >= self.vocabulary_size:
+            raise UserError(
+                f"The tokenizer of the model '{self.stored.name}' makes the token id {largest}, but the model has only "
+                f"{self.vocabulary_size} tokens; use a model with its own tokenizer."
+            )
+        return encodings
+
+    def hidden_states(self, input_ids: Tensor, attention_mask: Tensor | None, layer: int) -> Tensor:
+        """Return the hidden states after a layer, numbered as Hugging Face's `hidden_states`.
+
+        Args:
+            input_ids: shape (batch, tokens).
+            attention_mask: 1 for a token, 0 for padding, same shape; None where nothing is padded.
+            layer: 0 for the embeddings, k for layer k; the last is after the final norm. Layers above are not computed.
+
+        Returns:
+            Shape (batch, tokens, hidden size).
+        """
+        if layer == len(self.layers):
+            hidden: Tensor = self.backbone(input_ids=input_ids, attention_mask=attention_mask).last_hidden_state
+            return hidden
+        hook = self.layers[layer].register_forward_pre_hook(_stop, with_kwargs=True)
+        try:
+            self.backbone(input_ids=input_ids, attention_mask=attention_mask)
+        except _Reached as reached:
+            return reached.hidden_states
+        finally:
+            hook.remove()
+        raise RuntimeError(f"layer {layer} of {type(self.backbone).__name__} was never called")
+
+    def to(self, device: torch.device, dtype: torch.dtype) -> None:
+        """Move the weights; buffers (rotary frequencies) keep their float32."""
+        for parameter in self.backbone.parameters():
+            parameter.data = parameter.data.to(device, dtype)
+        self.backbone.to(device)
+
+
+class _Reached(Exception):  # noqa: N818 (no error: it carries a result out of the layers not needed)
+    def __init__(self, hidden_states: Tensor) -> None:
+        self.hidden_states = hidden_states
+
+
+def _stop(layer: nn.Module, args: tuple[Tensor, ...], kwargs: dict[str, Tensor]) -> NoReturn:
+    raise _Reached(args[0] if args else kwargs["hidden_states"])

@@ -1,0 +1,102 @@
+"""Where a model comes from: a model file, or a Hugging Face folder as the `path` of a `huggingface` data table row."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+from dnalm.errors import UserError
+from dnalm.models.model_file import StoredModel, TensorInfo, read_header, read_model_file
+
+TOKENIZER_FILES = ("tokenizer.json", "vocab.txt", "tokenizer_config.json", "special_tokens_map.json")
+LARGEST_TEXT_FILE = 100_000_000  # bytes of a config or tokenizer file
+
+
+def open_model(path: Path) -> StoredModel:
+    """Return the model stored at a path, weights unread.
+
+    The path is a model file, a flat folder (config.json, safetensors, tokenizer files), or a repository of the Hugging
+    Face hub's cache (`models--org--name`), of which `refs/main` names the snapshot.
+
+    Raises:
+        UserError: there is none of these, or its files are damaged.
+    """
+    if path.is_dir():
+        return _read_folder(_snapshot(path), name=_folder_name(path))
+    if not path.exists():
+        raise UserError(f"There is no model at '{path}'; check the name, or ask the admin to repair the data table.")
+    return read_model_file(path)
+
+
+def _snapshot(path: Path) -> Path:
+    """Return the folder with the files: the snapshot that a cache repository's refs/main names, or the folder itself."""
+    snapshots = path / "snapshots"
+    if not snapshots.is_dir():
+        return path
+    reference = path / "refs" / "main"
+    if reference.is_file():
+        revision = _read_text(reference).strip()
+        if revision not in {entry.name for entry in snapshots.iterdir() if entry.is_dir()}:
+            raise UserError(f"The model folder '{path.name}' lacks the snapshot its refs/main names; install it again.")
+        return snapshots / revision
+    found = sorted(entry for entry in snapshots.iterdir() if entry.is_dir())
+    if len(found) != 1:
+        raise UserError(
+            f"The model folder '{path.name}' has {len(found)} snapshots and no refs/main to choose one; install it again."
+        )
+    return found[0]
+
+
+def _folder_name(path: Path) -> str:
+    return "/".join(path.resolve().name.removeprefix("models--").split("--"))
+
+
+def _read_folder(folder: Path, name: str) -> StoredModel:
+    config = _read_json_object(folder / "config.json")
+    tensors: dict[str, TensorInfo] = {}
+    files = _weight_files(folder)
+    for file in files:
+        found = read_header(file)[1]
+        if repeated := tensors.keys() & found.keys():
+            raise UserError(f"The model '{name}' has tensor '{min(repeated)}' in two of its files; install it again.")
+        tensors |= found
+    tokenizer: dict[str, Any] = {}
+    for file_name in TOKENIZER_FILES:
+        file = folder / file_name
+        if file.is_file():
+            tokenizer[file_name] = _read_json_object(file) if file.suffix == ".json" else _read_text(file)
+    revision = {"revision": folder.name} if folder.parent.name == "snapshots" else {}
+    return StoredModel(name, files, tensors, config, tokenizer, provenance=revision)
+
+
+def _weight_files(folder: Path) -> tuple[Path, ...]:
+    """Return a folder's safetensors: the single file, or the shards its index names."""
+    single, index = folder / "model.safetensors", folder / "model.safetensors.index.json"
+    if single.is_file():
+        return (single,)
+    if not index.is_file():
+        pickled = any(folder.glob("*.bin")) or any(folder.glob("*.pt"))
+        why = "only pickled weights, which are never read in a job" if pickled else "no model.safetensors"
+        raise UserError(f"The model folder '{folder}' has {why}; ask the admin to install the model as safetensors.")
+    names = set(_read_json_object(index).get("weight_map", {}).values())
+    if not names or any(not isinstance(name, str) or name != Path(name).name for name in names):
+        raise UserError(f"The index '{index}' names no shards, or files outside its folder; install the model again.")
+    return tuple(folder / name for name in sorted(names))
+
+
+def _read_text(path: Path) -> str:
+    try:
+        if path.stat().st_size > LARGEST_TEXT_FILE:
+            raise UserError(f"The file '{path}' is over 100 MB, too large for a model's text file.")
+        return path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise UserError(f"The file '{path}' of a model is missing or no text; install the model again.") from error
+
+
+def _read_json_object(path: Path) -> dict[str, Any]:
+    try:
+        value = json.loads(_read_text(path))
+    except (ValueError, RecursionError) as error:
+        raise UserError(f"The file '{path}' of a model is no JSON; install the model again.") from error
+    if not isinstance(value, dict):
+        raise UserError(f"The file '{path}' of a model is no JSON object; install the model again.")
+    return value

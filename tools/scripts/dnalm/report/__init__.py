@@ -1,0 +1,1 @@
+"""Progress lines and what was run."""
