@@ -1,0 +1,47 @@
+"""`make demo`, as a newcomer runs it."""
+
+import os
+import signal
+import subprocess
+import time
+from pathlib import Path
+
+import anndata
+import processes
+from conftest import REPOSITORY
+
+STATE = REPOSITORY / ".galaxy"
+
+
+def test_make_demo_saves_its_results_and_leaves_nothing_running() -> None:
+    done = subprocess.run(["make", "demo"], cwd=REPOSITORY, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+    results = REPOSITORY / "demo-results"
+    assert {path.name for path in results.iterdir()} == {"embeddings.h5ad", "summary.tsv"}
+    assert str(results) in done.stdout
+    assert anndata.read_h5ad(results / "embeddings.h5ad").shape == (80, 64)
+    assert processes.of_state_directory(STATE / "demo") == []
+
+
+def test_make_serve_prints_its_address_and_stops_on_ctrl_c(tmp_path: Path) -> None:
+    served = subprocess.Popen(
+        ["make", "serve"],
+        cwd=REPOSITORY,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        start_new_session=True,
+    )
+    assert served.stdout is not None
+    lines = []
+    for line in served.stdout:
+        lines.append(line)
+        if "http://127.0.0.1:" in line:
+            break
+    assert "http://127.0.0.1:" in lines[-1], lines
+    os.killpg(served.pid, signal.SIGINT)
+    served.communicate(timeout=120)
+    deadline = time.monotonic() + 30
+    while processes.of_state_directory(STATE / "serve") and time.monotonic() < deadline:
+        time.sleep(0.5)
+    assert processes.of_state_directory(STATE / "serve") == []
