@@ -1,18 +1,26 @@
-"""Tiny real models of every architecture, and the data that tests share."""
+"""What tests share: tiny real models of every architecture, the entry scripts, one real Galaxy."""
 
 import itertools
 import json
 import os
+import shutil
+import signal
+import subprocess
+import tarfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 import torch
 import transformers
 
+if TYPE_CHECKING:
+    from server import GalaxyServer
+
 REPOSITORY = Path(__file__).resolve().parent.parent
 TEST_DATA = REPOSITORY / "test-data"
+ENVIRONMENTS = REPOSITORY / ".environments"
 SHARED_DATA = REPOSITORY.parent / "shared" / "data"
 os.environ["HF_HUB_OFFLINE"] = "1"
 
@@ -54,6 +62,8 @@ ARCHITECTURES: dict[str, tuple[str, dict[str, Any]]] = {
     "olmo": ("OlmoForCausalLM", DECODER),
 }
 
+NOT_SHIPPED = shutil.ignore_patterns(".git", ".environments", ".galaxy", ".*_cache", "demo-results", "__pycache__")
+
 Run = Callable[..., tuple[int, str, str]]
 
 
@@ -85,8 +95,6 @@ def demo_model() -> Path:
 @pytest.fixture
 def run_embed(capsys: pytest.CaptureFixture[str]) -> Iterator[Run]:
     """Run dnalm_embed's entry script in this process: exit code, stdout, stderr."""
-    import signal
-
     import dnalm_embed
     from dnalm.entry_point import run
 
@@ -99,3 +107,27 @@ def run_embed(capsys: pytest.CaptureFixture[str]) -> Iterator[Run]:
 
     yield call
     signal.signal(signal.SIGTERM, handler)
+
+
+@pytest.fixture(scope="session")
+def shipped(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Build the Tool Shed's archive of the suite and unpack it into an empty folder."""
+    folder = tmp_path_factory.mktemp("tool-shed")
+    # A copy, because planemo writes the archive beside the folder it is made of.
+    shutil.copytree(REPOSITORY, folder / "suite", symlinks=True, ignore=NOT_SHIPPED)
+    planemo = ENVIRONMENTS / "planemo" / "bin" / "planemo"
+    subprocess.run([planemo, "shed_build", folder / "suite"], check=True, cwd=folder, stdin=subprocess.DEVNULL)
+    unpacked = folder / "unpacked"
+    with tarfile.open(folder / "suite.tar.gz") as archive:
+        archive.extractall(unpacked, filter="data")
+    shutil.rmtree(folder / "suite")
+    return unpacked
+
+
+@pytest.fixture(scope="session")
+def galaxy(shipped: Path) -> "Iterator[GalaxyServer]":
+    """A running Galaxy with the shipped suite, and nothing of the checkout."""
+    from server import GalaxyServer
+
+    with GalaxyServer(REPOSITORY / ".galaxy" / "test", shipped, ENVIRONMENTS) as server:
+        yield server

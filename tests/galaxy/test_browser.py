@@ -6,10 +6,10 @@ from pathlib import Path
 
 import client
 import pytest
-from conftest import REPOSITORY, TEST_DATA
+from conftest import ENVIRONMENTS, REPOSITORY, TEST_DATA
 from server import GalaxyServer
 
-GALAXY_PYTHON = REPOSITORY / ".environments" / "galaxy" / "bin" / "python"
+GALAXY_PYTHON = ENVIRONMENTS / "galaxy" / "bin" / "python"
 
 
 @pytest.mark.skipif(not shutil.which("chromium"), reason="there is no Chromium on this machine")
@@ -18,7 +18,7 @@ def test_the_embed_form_runs_by_point_and_click(galaxy: GalaxyServer, tmp_path: 
     history = client.create_history(gi, "by point and click")
     client.upload(gi, history, TEST_DATA / "human_mitochondrion.fasta", "fasta")
     client.upload(gi, history, TEST_DATA / "two_genomes.fasta", "fasta")
-    browser = [GALAXY_PYTHON, REPOSITORY / "tests" / "galaxy" / "browser.py", "--url", galaxy.url, "--history", history]
+    browser: list[str | Path] = [GALAXY_PYTHON, REPOSITORY / "tests" / "galaxy" / "browser.py", "--url", galaxy.url, "--history", history]
     browser += ["--tool", "dnalm_embed", "--choose", "sequences=two_genomes.fasta", "--screenshots", tmp_path]
     done = subprocess.run(browser, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr

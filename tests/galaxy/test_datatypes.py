@@ -6,10 +6,10 @@ from pathlib import Path
 
 import pytest
 import torch
-from conftest import REPOSITORY, TEST_DATA
+from conftest import ENVIRONMENTS, TEST_DATA
 from dnalm.models.model_file import write_model_file
 
-GALAXY_PYTHON = REPOSITORY / ".environments" / "galaxy" / "bin" / "python"
+GALAXY_PYTHON = ENVIRONMENTS / "galaxy" / "bin" / "python"
 SNIFF = """
 import json, sys
 from galaxy.datatypes.binary import Safetensors

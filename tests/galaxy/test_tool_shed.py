@@ -3,9 +3,9 @@
 import subprocess
 from pathlib import Path
 
-from conftest import REPOSITORY
+from conftest import ENVIRONMENTS, REPOSITORY
 
-PLANEMO = REPOSITORY / ".environments" / "planemo" / "bin" / "planemo"
+PLANEMO = ENVIRONMENTS / "planemo" / "bin" / "planemo"
 
 
 def files(folder: Path) -> set[str]:
