@@ -18,7 +18,14 @@ def test_the_embed_form_runs_by_point_and_click(galaxy: GalaxyServer, tmp_path: 
     history = client.create_history(gi, "by point and click")
     client.upload(gi, history, TEST_DATA / "human_mitochondrion.fasta", "fasta")
     client.upload(gi, history, TEST_DATA / "two_genomes.fasta", "fasta")
-    browser: list[str | Path] = [GALAXY_PYTHON, REPOSITORY / "tests" / "galaxy" / "browser.py", "--url", galaxy.url, "--history", history]
+    browser: list[str | Path] = [
+        GALAXY_PYTHON,
+        REPOSITORY / "tests" / "galaxy" / "browser.py",
+        "--url",
+        galaxy.url,
+        "--history",
+        history,
+    ]
     browser += ["--tool", "dnalm_embed", "--choose", "sequences=two_genomes.fasta", "--screenshots", tmp_path]
     done = subprocess.run(browser, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr

@@ -16,7 +16,8 @@ import numpy as np
 from numpy.typing import NDArray
 from typing_extensions import Buffer
 
-CHUNK_BYTES = 1 << 20  # of one HDF5 chunk: the unit that readers fetch
+CHUNK_BYTES = 1 << 20  # of one HDF5 chunk at most: the unit that readers fetch
+FEWEST_ROWS, MOST_ROWS = 64, 8192  # of a chunk: a small file stays small, a large one has few chunks
 ZIP_DATE = (1980, 1, 1, 0, 0, 0)  # the same bytes on every day
 
 
@@ -102,9 +103,14 @@ class H5adWriter:
 
     def _create(self, columns: Mapping[str, Sequence[Any]], dimensions: int) -> None:
         _encode(self._file, "anndata", "0.1.0")
-        rows = max(1, CHUNK_BYTES // (4 * dimensions))
+        first = len(next(iter(columns.values())))
+        rows = min(max(first, FEWEST_ROWS), MOST_ROWS)
         x = self._file.create_dataset(
-            "X", shape=(0, dimensions), maxshape=(None, dimensions), dtype="f4", chunks=(rows, dimensions)
+            "X",
+            shape=(0, dimensions),
+            maxshape=(None, dimensions),
+            dtype="f4",
+            chunks=(min(rows, max(1, CHUNK_BYTES // (4 * dimensions))), dimensions),
         )
         _encode(x, "array", "0.2.0")
         obs = self._file.create_group("obs")
@@ -115,7 +121,7 @@ class H5adWriter:
         for name, values in columns.items():
             text = isinstance(values[0], str)
             dtype: Any = h5py.string_dtype() if text else np.int64
-            dataset = obs.create_dataset(name, shape=(0,), maxshape=(None,), dtype=dtype, chunks=(8192,))
+            dataset = obs.create_dataset(name, shape=(0,), maxshape=(None,), dtype=dtype, chunks=(rows,))
             _encode(dataset, "string-array" if text else "array", "0.2.0")
 
     def finish(self, provenance: Mapping[str, Any]) -> None:
