@@ -9,15 +9,24 @@ import pytest
 import torch
 import transformers
 from conftest import ARCHITECTURES, SHARED_DATA
-from dnalm.engine.inference import pad
+from dnalm.engine.inference import Piece, pad
 from dnalm.errors import UserError
 from dnalm.models.model_file import write_model_file
 from dnalm.models.registry import load_language_model
 from dnalm.models.sources import open_model
+from dnalm.models.tokenizers import Encoding
 from safetensors.torch import load_file, save_file
 
 ModelFolder = Callable[[str], Path]
 SEQUENCES = ["ACGTTGCANNACGGATTACAGATTACACC", "ACG", "TTTTGACATTACGATCGATCGGATCTAGCTAGCTAGGCTAAA", "N"]
+
+
+def padded(encodings: list[Encoding], pad_id: int) -> tuple[torch.Tensor, torch.Tensor]:
+    pieces = [Piece(encoding.ids, np.ones(len(encoding), dtype=np.float32)) for encoding in encodings]
+    input_ids, attention_mask, _ = pad(pieces, pad_id)
+    return input_ids, attention_mask
+
+
 MISTRAL_DNA = SHARED_DATA / "mistral_dna/models/Mistral-DNA-v1-1M-hg38-finetuned-tf0"
 needs_mistral_dna = pytest.mark.skipif(not MISTRAL_DNA.is_dir(), reason="the trained checkpoint is not redistributed")
 
@@ -32,22 +41,70 @@ def test_hidden_states_of_every_layer_equal_plain_transformers(model_folder: Mod
         ids = torch.from_numpy(encoding.ids)[None]
         with torch.inference_mode():
             expected = reference(ids, torch.ones_like(ids), output_hidden_states=True).hidden_states
+            everything = model.hidden_states(ids, None, range(len(model.layers) + 1))
             for layer in range(len(model.layers) + 1):
-                found = model.hidden_states(ids, None, layer)
+                (found,) = model.hidden_states(ids, None, [layer])
                 torch.testing.assert_close(found, expected[layer], rtol=1e-5, atol=1e-5)
+                torch.testing.assert_close(everything[layer], expected[layer], rtol=1e-5, atol=1e-5)
 
 
 @pytest.mark.parametrize("architecture", ARCHITECTURES)
 def test_padding_does_not_change_hidden_states(model_folder: ModelFolder, architecture: str) -> None:
     model = load_language_model(open_model(model_folder(architecture)))
     encodings = model.encode(SEQUENCES)
-    input_ids, attention_mask, _ = pad(encodings, model.pad_id)
+    input_ids, attention_mask = padded(encodings, model.pad_id)
+    layers = range(len(model.layers) + 1)
     with torch.inference_mode():
-        for layer in range(len(model.layers) + 1):
-            together = model.hidden_states(input_ids, attention_mask, layer)
-            for row, encoding in enumerate(encodings):
-                alone = model.hidden_states(torch.from_numpy(encoding.ids)[None], None, layer)[0]
-                torch.testing.assert_close(together[row, : len(encoding)], alone, rtol=1e-5, atol=1e-5)
+        together = model.hidden_states(input_ids, attention_mask, layers)
+        for row, encoding in enumerate(encodings):
+            alone = model.hidden_states(torch.from_numpy(encoding.ids)[None], None, layers)
+            for layer in layers:
+                torch.testing.assert_close(together[layer][row, : len(encoding)], alone[layer][0], rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("architecture", ARCHITECTURES)
+def test_logits_equal_plain_transformers(model_folder: ModelFolder, architecture: str) -> None:
+    folder = model_folder(architecture)
+    model = load_language_model(open_model(folder), head=True)
+    reference_class = getattr(transformers, ARCHITECTURES[architecture][0])
+    reference = reference_class.from_pretrained(folder, trust_remote_code=False).eval()
+    (encoding,) = model.encode([SEQUENCES[0]])
+    ids = torch.from_numpy(encoding.ids)[None]
+    with torch.inference_mode():
+        expected = reference(ids, torch.ones_like(ids)).logits
+        torch.testing.assert_close(model.logits(ids, None), expected, rtol=1e-5, atol=1e-5)
+
+
+def test_the_first_norm_of_the_head_is_the_transformers_own(model_folder: ModelFolder) -> None:
+    folder = model_folder("esm-rotary")
+    model = load_language_model(open_model(folder), head=True)
+    reference = transformers.EsmForMaskedLM.from_pretrained(folder, trust_remote_code=False).eval()
+    (encoding,) = model.encode([SEQUENCES[0]])
+    ids = torch.from_numpy(encoding.ids)[None]
+    with torch.inference_mode():
+        hidden = reference.esm(ids).last_hidden_state
+        dense = torch.nn.functional.gelu(reference.lm_head.dense(hidden))
+        torch.testing.assert_close(
+            model.head_norm(ids, None), reference.lm_head.layer_norm(dense), rtol=1e-5, atol=1e-5
+        )
+
+
+@pytest.mark.parametrize("architecture", ["llama", "mixtral"])
+def test_a_head_without_norm_is_said(model_folder: ModelFolder, architecture: str) -> None:
+    model = load_language_model(open_model(model_folder(architecture)), head=True)
+    ids = torch.from_numpy(model.encode(["ACGT"])[0].ids)[None]
+    with pytest.raises(UserError, match="has no layer norm"):
+        model.head_norm(ids, None)
+
+
+def test_layers_above_the_highest_asked_for_are_not_computed(model_folder: ModelFolder) -> None:
+    model = load_language_model(open_model(model_folder("bert")))
+    called: list[int] = []
+    for number, layer in enumerate(model.layers):
+        layer.register_forward_hook(lambda *_, number=number: called.append(number))
+    ids = torch.from_numpy(model.encode(["ACGT"])[0].ids)[None]
+    model.hidden_states(ids, None, [0, 2])
+    assert called == [0, 1]
 
 
 def test_layers_are_counted_from_both_ends(model_folder: ModelFolder) -> None:
@@ -142,7 +199,7 @@ def test_remote_code_and_strange_pads_of_a_config_are_ignored(model_folder: Mode
     model = load_language_model(open_model(folder))
     encodings = model.encode(SEQUENCES)
     with torch.inference_mode():
-        assert torch.isfinite(model.hidden_states(*pad(encodings, model.pad_id)[:2], 3)[0]).all()
+        assert torch.isfinite(model.hidden_states(*padded(encodings, model.pad_id), [3])[0]).all()
 
 
 def test_a_tokenizer_of_another_model_is_refused(model_folder: ModelFolder, tmp_path: Path) -> None:
@@ -164,8 +221,14 @@ def test_a_model_file_equals_its_folder(model_folder: ModelFolder, tmp_path: Pat
     (encoding,) = models[0].encode([SEQUENCES[0]])
     ids = torch.from_numpy(encoding.ids)[None]
     with torch.inference_mode():
-        first, second = (model.hidden_states(ids, None, 3) for model in models)
+        first, second = (model.hidden_states(ids, None, [3])[0] for model in models)
     assert torch.equal(first, second)
+
+
+@needs_mistral_dna
+def test_a_classifier_gives_no_logits_of_a_language_model() -> None:
+    with pytest.raises(UserError, match="has no language-model head"):
+        load_language_model(open_model(MISTRAL_DNA), head=True)
 
 
 @needs_mistral_dna
@@ -177,14 +240,15 @@ def test_the_trained_mistral_dna_equals_plain_transformers_and_its_golden_logits
     encodings = model.encode(sequences)
     assert encodings[0].ids.tolist() == [1, 2061, 281, 485, 35, 245, 2179, 102, 13, 2]
     reference = transformers.AutoModel.from_pretrained(MISTRAL_DNA, trust_remote_code=False, dtype=torch.float32).eval()
-    input_ids, attention_mask, _ = pad(encodings, model.pad_id)
+    input_ids, attention_mask = padded(encodings, model.pad_id)
     with torch.inference_mode():
         for encoding in encodings:
             ids = torch.from_numpy(encoding.ids)[None]
             expected = reference(ids, output_hidden_states=True).hidden_states
             for layer in range(len(model.layers) + 1):
-                torch.testing.assert_close(model.hidden_states(ids, None, layer), expected[layer], rtol=0, atol=1e-5)
-        last = model.hidden_states(input_ids, attention_mask, len(model.layers))
+                (found,) = model.hidden_states(ids, None, [layer])
+                torch.testing.assert_close(found, expected[layer], rtol=0, atol=1e-5)
+        (last,) = model.hidden_states(input_ids, attention_mask, [len(model.layers)])
     ends = [last[row, len(encoding) - 1] for row, encoding in enumerate(encodings)]
     logits = torch.stack(ends) @ stored.read_tensors()["score.weight"].T
     np.testing.assert_allclose(logits.numpy(), [[1.0583, -1.2036], [-0.2502, 0.1363]], atol=1e-4)

@@ -32,8 +32,8 @@ class Machine:
         return f"CPU ({platform.machine()}), {self.threads} {'thread' if self.threads == 1 else 'threads'}"
 
 
-def prepare_machine(device: str, threads: int | None, batch_tokens: int | None) -> Machine:
-    """Choose the device ('auto', 'cpu' or 'cuda'), bound the threads by the job's share, and set both for the process.
+def prepare_machine(device: str, threads: int | None, batch_tokens: int | None, seed: int = 0) -> Machine:
+    """Choose the device ('auto', 'cpu' or 'cuda'), bound the threads by the job's share, set both and the seed.
 
     Raises:
         UserError: 'cuda' is asked for and there is none.
@@ -43,6 +43,7 @@ def prepare_machine(device: str, threads: int | None, batch_tokens: int | None) 
     kind = "cuda" if device != "cpu" and torch.cuda.is_available() else "cpu"
     number = thread_count(threads)
     torch.set_num_threads(number)
+    torch.manual_seed(seed)
     # The tokenizers library reads these before its first batch.
     os.environ["RAYON_NUM_THREADS"] = str(number)
     os.environ["TOKENIZERS_PARALLELISM"] = "true" if number > 1 else "false"

@@ -1,6 +1,7 @@
-"""Run a language model over many encodings: batched, without autograd, order restored."""
+"""Run a model over many pieces of tokens: batched, without autograd, each result with its piece."""
 
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -10,91 +11,96 @@ from torch import Tensor
 from dnalm.engine.batching import length_buckets
 from dnalm.engine.devices import Machine
 from dnalm.errors import UserError
-from dnalm.models.language_model import LanguageModel
-from dnalm.models.tokenizers import Encoding
 
-Pool = Callable[[Tensor, Tensor], Tensor]
+States = Callable[[Tensor, Tensor | None], Tensor]
+Reduce = Callable[[Tensor, Tensor], list[Tensor]]
+Results = list[NDArray[np.float32]]
 
 
-def embed_encodings(
-    model: LanguageModel,
-    encodings: Sequence[Encoding],
-    pool: Pool,
-    layer: int,
+@dataclass(frozen=True, slots=True)
+class Piece:
+    """What a model sees at once: token ids and how much each token counts; shape (tokens,) both."""
+
+    ids: NDArray[np.int64]
+    weights: NDArray[np.float32]
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+
+def run_pieces(
+    pieces: Sequence[Piece],
+    states: States,
+    reduce: Reduce,
+    pad_id: int,
     machine: Machine,
     on_batch: Callable[[list[int]], None] = lambda indices: None,
-) -> NDArray[np.float32]:
-    """Return one vector an encoding, in the order given.
+) -> Results:
+    """Return one result a piece, in the order given.
 
     Args:
-        model: where the hidden states come from.
-        encodings: tokens, none longer than the model's context.
-        pool: from hidden states (batch, tokens, hidden size) and a mask of the tokens that cover bases (batch, tokens) to
-            vectors (batch, hidden size).
-        layer: numbered as `LanguageModel.hidden_states`.
-        machine: device and budget.
+        pieces: none longer than the model's context.
+        states: from input ids and attention mask (None where nothing is padded), shape (batch, tokens), to one vector a
+            token, shape (batch, tokens, dimensions).
+        reduce: from these and the weights, shape (batch, tokens), to one tensor a piece.
+        pad_id: fills batches; its tokens are masked and weigh nothing.
+        machine: device and budget of tokens.
         on_batch: told the indices of each batch when it is done.
 
-    Returns:
-        Shape (encodings, hidden size), float32.
-
     Raises:
-        UserError: one encoding alone is too large for the GPU's memory.
+        UserError: one piece alone is too large for the GPU's memory.
     """
-    vectors = np.empty((len(encodings), model.hidden_size), dtype=np.float32)
-    for batch in length_buckets([len(encoding) for encoding in encodings], machine.batch_tokens):
-        for indices, rows in _forward(model, encodings, batch, pool, layer, machine.device):
-            vectors[indices] = rows
+    results: list[NDArray[np.float32] | None] = [None] * len(pieces)
+    for batch in length_buckets([len(piece) for piece in pieces], machine.batch_tokens):
+        for indices, found in _forward(pieces, batch, states, reduce, pad_id, machine.device):
+            for index, result in zip(indices, found, strict=True):
+                results[index] = result
             on_batch(indices)
-    return vectors
+    return [result for result in results if result is not None]
 
 
 def _forward(
-    model: LanguageModel, encodings: Sequence[Encoding], batch: list[int], pool: Pool, layer: int, device: torch.device
-) -> Iterator[tuple[list[int], NDArray[np.float32]]]:
+    pieces: Sequence[Piece], batch: list[int], states: States, reduce: Reduce, pad_id: int, device: torch.device
+) -> Iterator[tuple[list[int], Results]]:
     """Run one batch, or its halves where the GPU's memory does not suffice."""
     try:
-        yield batch, _vectors(model, [encodings[index] for index in batch], pool, layer, device)
+        yield batch, _results([pieces[index] for index in batch], states, reduce, pad_id, device)
         return
     except torch.OutOfMemoryError:
         if len(batch) == 1:
             raise UserError(
-                f"One sequence of {len(encodings[batch[0]]):,} tokens does not fit into the GPU; "
+                f"One sequence of {len(pieces[batch[0]]):,} tokens does not fit into the GPU; "
                 "use shorter sequences, bfloat16 or a larger GPU."
             ) from None
     torch.cuda.empty_cache()
     middle = len(batch) // 2
     for half in (batch[:middle], batch[middle:]):
-        yield from _forward(model, encodings, half, pool, layer, device)
+        yield from _forward(pieces, half, states, reduce, pad_id, device)
 
 
-def _vectors(
-    model: LanguageModel, encodings: Sequence[Encoding], pool: Pool, layer: int, device: torch.device
-) -> NDArray[np.float32]:
-    input_ids, attention_mask, covers_bases = pad(encodings, model.pad_id)
-    full = bool(attention_mask.all())
+def _results(pieces: Sequence[Piece], states: States, reduce: Reduce, pad_id: int, device: torch.device) -> Results:
+    input_ids, attention_mask, weights = pad(pieces, pad_id)
+    # Without padding no mask is needed, and attention is quicker without.
+    mask = None if bool(attention_mask.all()) else attention_mask.to(device)
     with torch.inference_mode():
-        hidden_states = model.hidden_states(
-            # Without padding no mask is needed, and attention is quicker without.
-            input_ids.to(device),
-            None if full else attention_mask.to(device),
-            layer,
-        )
-        vectors: NDArray[np.float32] = pool(hidden_states, covers_bases.to(device)).float().cpu().numpy()
-    return vectors
+        reduced = reduce(states(input_ids.to(device), mask), weights.to(device))
+        sizes = [len(result) for result in reduced]
+        # One transfer a batch: a GPU waits for each.
+        together = torch.cat(reduced).cpu()
+    return [part.numpy() for part in together.split(sizes)]
 
 
-def pad(encodings: Sequence[Encoding], pad_id: int) -> tuple[Tensor, Tensor, Tensor]:
-    """Return input ids, attention mask, and the mask of tokens that cover bases, padded on the right.
+def pad(pieces: Sequence[Piece], pad_id: int) -> tuple[Tensor, Tensor, Tensor]:
+    """Return input ids, attention mask and weights, padded on the right.
 
-    Each has the shape (encodings, longest); int64, int64, bool.
+    Each has the shape (pieces, longest); int64, int64, float32.
     """
-    shape = (len(encodings), max(map(len, encodings)))
+    shape = (len(pieces), max(map(len, pieces)))
     input_ids = np.full(shape, pad_id, dtype=np.int64)
     attention_mask = np.zeros(shape, dtype=np.int64)
-    covers_bases = np.zeros(shape, dtype=np.bool_)
-    for row, encoding in enumerate(encodings):
-        input_ids[row, : len(encoding)] = encoding.ids
-        attention_mask[row, : len(encoding)] = 1
-        covers_bases[row, : len(encoding)] = ~encoding.special
-    return torch.from_numpy(input_ids), torch.from_numpy(attention_mask), torch.from_numpy(covers_bases)
+    weights = np.zeros(shape, dtype=np.float32)
+    for row, piece in enumerate(pieces):
+        input_ids[row, : len(piece)] = piece.ids
+        attention_mask[row, : len(piece)] = 1
+        weights[row, : len(piece)] = piece.weights
+    return torch.from_numpy(input_ids), torch.from_numpy(attention_mask), torch.from_numpy(weights)

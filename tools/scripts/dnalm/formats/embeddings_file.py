@@ -1,4 +1,4 @@
-"""Embeddings as AnnData h5ad or NumPy npz, appended in chunks so that memory does not grow with the records."""
+"""Embeddings as AnnData h5ad, parquet, table or NumPy npz, appended in chunks: memory does not grow with the records."""
 
 import io
 import json
@@ -16,13 +16,22 @@ import numpy as np
 from numpy.typing import NDArray
 from typing_extensions import Buffer
 
+from dnalm.formats.tables import TableWriter
+
 CHUNK_BYTES = 1 << 20  # of one HDF5 chunk at most: the unit that readers fetch
 FEWEST_ROWS, MOST_ROWS = 64, 8192  # of a chunk: a small file stays small, a large one has few chunks
+Columns = Mapping[str, Sequence[Any]]
 ZIP_DATE = (1980, 1, 1, 0, 0, 0)  # the same bytes on every day
 
 
 class EmbeddingsWriter(Protocol):
-    """What a task needs of an embeddings file; use it in a `with`."""
+    """What a task needs of an embeddings file; use it in a `with`.
+
+    Attributes:
+        dimensions: names of the columns of numbers; set before the first `append`, else `dimension_0` ….
+    """
+
+    dimensions: Sequence[str] | None
 
     def __enter__(self) -> Self: ...
 
@@ -30,13 +39,18 @@ class EmbeddingsWriter(Protocol):
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None: ...
 
-    def append(self, columns: Mapping[str, Sequence[Any]], embeddings: NDArray[np.float32]) -> None:
-        """Add records: `columns` with `id` first, one value a record, and embeddings (records, dimensions)."""
+    def append(self, columns: Columns, embeddings: NDArray[np.float32]) -> None:
+        """Add rows: `columns` with `id` first, one value a row, and embeddings (rows, dimensions)."""
         ...
 
     def finish(self, provenance: Mapping[str, Any]) -> None:
         """Add what was run and complete the file."""
         ...
+
+
+def dimension_names(writer: EmbeddingsWriter, count: int) -> list[str]:
+    """Return the names of a writer's columns of numbers."""
+    return list(writer.dimensions) if writer.dimensions else [f"dimension_{number}" for number in range(count)]
 
 
 class _FileForHDF5(io.FileIO):
@@ -73,6 +87,8 @@ class _FileForHDF5(io.FileIO):
 class H5adWriter:
     """AnnData on disk (https://anndata.readthedocs.io, "on-disk format", version 0.1.0), X and obs grown chunk by chunk."""
 
+    dimensions: Sequence[str] | None = None
+
     def __init__(self, path: Path) -> None:
         self._disk = _FileForHDF5(path, "w+")
         self._file = h5py.File(self._disk, "w")
@@ -86,7 +102,7 @@ class H5adWriter:
         if error is None:
             self._disk.check()
 
-    def append(self, columns: Mapping[str, Sequence[Any]], embeddings: NDArray[np.float32]) -> None:
+    def append(self, columns: Columns, embeddings: NDArray[np.float32]) -> None:
         """Add records: `columns` with `id` first, one value a record, and embeddings (records, dimensions)."""
         if "X" not in self._file:
             self._create(columns, embeddings.shape[1])
@@ -101,7 +117,7 @@ class H5adWriter:
         dataset.resize(first + len(values), axis=0)
         dataset[first:] = values
 
-    def _create(self, columns: Mapping[str, Sequence[Any]], dimensions: int) -> None:
+    def _create(self, columns: Columns, dimensions: int) -> None:
         _encode(self._file, "anndata", "0.1.0")
         first = len(next(iter(columns.values())))
         rows = min(max(first, FEWEST_ROWS), MOST_ROWS)
@@ -129,7 +145,7 @@ class H5adWriter:
         import pandas as pd
         from anndata.io import write_elem
 
-        names = [f"dimension_{number}" for number in range(self._file["X"].shape[1])]
+        names = dimension_names(self, self._file["X"].shape[1])
         write_elem(self._file, "var", pd.DataFrame(index=pd.Index(names, dtype=object)))
         for part in ("obsm", "varm", "obsp", "varp", "layers"):
             write_elem(self._file, part, {})
@@ -144,46 +160,131 @@ def _encode(item: h5py.HLObject, kind: str, version: str) -> None:
 
 
 class NpzWriter:
-    """NumPy npz with `ids` (records,), `embeddings` (records, dimensions) and `provenance`; read it without pickle."""
+    """NumPy npz with `ids`, `embeddings` and `provenance`; read it without pickle.
+
+    `embeddings` has one row a record. With a vector a token, told by columns `start` and `end`, it has one row a token;
+    then `offsets` (records + 1) says where each record's rows begin, `starts` and `ends` (tokens) which bases they cover.
+    """
+
+    dimensions: Sequence[str] | None = None
 
     def __init__(self, path: Path) -> None:
         self._path = path
-        # The number of records stands before the data in an npz, so that these wait in files without a name.
-        self._vectors = tempfile.TemporaryFile(dir=path.parent)
-        self._ids = tempfile.TemporaryFile(dir=path.parent)
-        self._records = self._dimensions = 0
+        # The number of rows stands before the data in an npz, so that these wait in files without a name.
+        self._parts = {name: tempfile.TemporaryFile(dir=path.parent) for name in ("ids", "embeddings", "starts", "ends")}
+        self._offsets = [0]
+        self._rows = self._width = 0
         self._longest_id = 1
+        self._tokens = False
 
     def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *exception: object) -> None:
-        self._vectors.close()
-        self._ids.close()
+        for part in self._parts.values():
+            part.close()
 
-    def append(self, columns: Mapping[str, Sequence[Any]], embeddings: NDArray[np.float32]) -> None:
-        """Add records: `columns` with `id` first, one value a record, and embeddings (records, dimensions)."""
-        ids = columns["id"]
-        self._vectors.write(np.ascontiguousarray(embeddings, dtype="<f4").tobytes())
-        self._ids.write("".join(f"{name}\n" for name in ids).encode())
-        self._records += len(ids)
-        self._dimensions = embeddings.shape[1]
+    def append(self, columns: Columns, embeddings: NDArray[np.float32]) -> None:
+        """Add rows: `columns` with `id` first, one value a row, and embeddings (rows, dimensions)."""
+        self._tokens = "token" in columns
+        ids, firsts = columns["id"], range(len(columns["id"]))
+        if self._tokens:
+            firsts = [row for row, token in enumerate(columns["token"]) if token == 0]
+            self._offsets += [self._rows + row for row in firsts if self._rows + row]
+            for name in ("start", "end"):
+                self._parts[f"{name}s"].write(np.array(columns[name], dtype="<i8").tobytes())
+        self._parts["ids"].write("".join(f"{ids[row]}\n" for row in firsts).encode())
+        self._parts["embeddings"].write(np.ascontiguousarray(embeddings, dtype="<f4").tobytes())
+        self._rows += len(ids)
+        self._width = embeddings.shape[1]
         self._longest_id = max(self._longest_id, *map(len, ids))
 
     def finish(self, provenance: Mapping[str, Any]) -> None:
         """Write the archive."""
         text = np.dtype(f"<U{self._longest_id}")
+        records = len(self._offsets) if self._tokens else self._rows
         with zipfile.ZipFile(self._path, "w", zipfile.ZIP_STORED) as archive:
-            with _npy(archive, "ids", text, (self._records,)) as entry:
-                self._ids.seek(0)
-                for line in self._ids:
+            with _npy(archive, "ids", text, (records,)) as entry:
+                self._parts["ids"].seek(0)
+                for line in self._parts["ids"]:
                     entry.write(np.array(line.decode().removesuffix("\n"), dtype=text).tobytes())
-            with _npy(archive, "embeddings", np.dtype("<f4"), (self._records, self._dimensions)) as entry:
-                self._vectors.seek(0)
-                shutil.copyfileobj(self._vectors, entry, CHUNK_BYTES)
+            self._copy(archive, "embeddings", "<f4", (self._rows, self._width))
+            if self._tokens:
+                for name in ("starts", "ends"):
+                    self._copy(archive, name, "<i8", (self._rows,))
+                with _npy(archive, "offsets", np.dtype("<i8"), (records + 1,)) as entry:
+                    entry.write(np.array([*self._offsets, self._rows], dtype="<i8").tobytes())
             said = np.array(json.dumps(provenance, sort_keys=True))
             with _npy(archive, "provenance", said.dtype, ()) as entry:
                 entry.write(said.tobytes())
+
+    def _copy(self, archive: zipfile.ZipFile, name: str, dtype: str, shape: tuple[int, ...]) -> None:
+        with _npy(archive, name, np.dtype(dtype), shape) as entry:
+            self._parts[name].seek(0)
+            shutil.copyfileobj(self._parts[name], entry, CHUNK_BYTES)
+
+
+class ParquetWriter:
+    """Parquet with the columns and one float32 column a dimension; a row group a chunk."""
+
+    dimensions: Sequence[str] | None = None
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._disk = path.open("wb")
+        self._writer: Any = None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self._disk.close()
+
+    def append(self, columns: Columns, embeddings: NDArray[np.float32]) -> None:
+        """Add rows: `columns` with `id` first, one value a row, and embeddings (rows, dimensions)."""
+        import pyarrow
+        import pyarrow.parquet
+
+        names = dimension_names(self, embeddings.shape[1])
+        arrays = [pyarrow.array(list(values)) for values in columns.values()]
+        arrays += [pyarrow.array(np.ascontiguousarray(column)) for column in embeddings.T]
+        table = pyarrow.Table.from_arrays(arrays, names=[*columns, *names])
+        if self._writer is None:
+            # Random digits: neither dictionary nor compression gains on them.
+            self._writer = pyarrow.parquet.ParquetWriter(
+                self._disk, table.schema, use_dictionary=list(columns), compression="zstd"
+            )
+        self._writer.write_table(table)
+
+    def finish(self, provenance: Mapping[str, Any]) -> None:
+        """Add what was run to the file's metadata (key `dnalm`) and complete it."""
+        self._writer.add_key_value_metadata({"dnalm": json.dumps(provenance, sort_keys=True)})
+        self._writer.close()
+        self._disk.flush()
+
+
+class TabularWriter:
+    """A wide table: the columns, then one column a dimension, six significant digits."""
+
+    dimensions: Sequence[str] | None = None
+
+    def __init__(self, path: Path) -> None:
+        self._table = TableWriter(path)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self._table.__exit__(*exception)
+
+    def append(self, columns: Columns, embeddings: NDArray[np.float32]) -> None:
+        """Add rows: `columns` with `id` first, one value a row, and embeddings (rows, dimensions)."""
+        names = dimension_names(self, embeddings.shape[1])
+        numbers = {name: [f"{value:.6g}" for value in column] for name, column in zip(names, embeddings.T, strict=True)}
+        self._table.append({**columns, **numbers})
+
+    def finish(self, provenance: Mapping[str, Any]) -> None:
+        """Complete the table; what was run is on stdout only, since most readers know no comments."""
 
 
 @contextmanager
@@ -195,4 +296,9 @@ def _npy(archive: zipfile.ZipFile, name: str, dtype: np.dtype[Any], shape: tuple
         yield entry
 
 
-WRITERS: dict[str, Callable[[Path], EmbeddingsWriter]] = {"h5ad": H5adWriter, "npz": NpzWriter}
+WRITERS: dict[str, Callable[[Path], EmbeddingsWriter]] = {
+    "h5ad": H5adWriter,
+    "npz": NpzWriter,
+    "parquet": ParquetWriter,
+    "tabular": TabularWriter,
+}

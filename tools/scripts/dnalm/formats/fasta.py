@@ -122,6 +122,15 @@ def _record(title: str, letters: str, number: int, name: str) -> SequenceRecord:
         raise UserError(f"{where} has a NUL byte in its name; the file is damaged.")
     if not letters:
         raise UserError(f"{where} has no sequence; add one or remove the record.")
+    return normalised(words[0], letters, where)
+
+
+def normalised(name: str, letters: str, where: str) -> SequenceRecord:
+    """Return a record of A, C, G, T and N from the letters of a file; `where` begins the sentence if one is foreign.
+
+    Raises:
+        UserError: a letter is no nucleotide code.
+    """
     try:
         raw = letters.encode("ascii")
     except UnicodeEncodeError:
@@ -131,7 +140,7 @@ def _record(title: str, letters: str, number: int, name: str) -> SequenceRecord:
     if raw.translate(None, b"ACGTNU" + AMBIGUOUS):
         raise _foreign_letter(where, letters)
     return SequenceRecord(
-        id=words[0],
+        id=name,
         bases=raw.translate(NORMALISED).decode("ascii"),
         lower_case=lower_case,
         ambiguous=len(raw) - len(raw.translate(None, AMBIGUOUS)),

@@ -1,31 +1,91 @@
-"""From hidden states of tokens to one vector a sequence.
+"""From the hidden states of a sequence's tokens to one vector.
 
-Each pooling takes hidden states, shape (batch, tokens, hidden size), and a mask of the tokens that cover bases, shape
-(batch, tokens), with at least one True a row; it returns float32 vectors, shape (batch, hidden size). Padding and special
-tokens are outside the mask and never counted.
+A pooling is told in two parts, so that a sequence may lie in several windows and a batch may be padded: how much each
+token counts (`token_weights`; padding and what another window keeps count nothing), and how hidden states are reduced
+(`reduce_states` on a batch, `combine` over a sequence's windows).
 """
 
+from collections.abc import Sequence
+from typing import Literal
+
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
-
-def mean(hidden_states: Tensor, covers_bases: Tensor) -> Tensor:
-    """Average over the tokens that cover bases."""
-    weights = covers_bases.unsqueeze(-1).float()
-    # Only what the mask keeps is added up: a product with 0 would let an infinite padding value through as NaN.
-    kept = hidden_states.float().masked_fill(~covers_bases.unsqueeze(-1), 0.0)
-    return kept.sum(dim=1) / weights.sum(dim=1)
+Pooling = Literal["mean", "max", "min", "cls", "last", "center", "none"]
+POOLINGS: tuple[Pooling, ...] = ("mean", "max", "min", "cls", "last", "center", "none")
+Weights = NDArray[np.float32]
 
 
-def maximum(hidden_states: Tensor, covers_bases: Tensor) -> Tensor:
-    """Take each dimension's largest value over the tokens that cover bases."""
-    kept = hidden_states.float().masked_fill(~covers_bases.unsqueeze(-1), -torch.inf)
-    return kept.amax(dim=1)
+def token_weights(
+    pooling: Pooling, starts: NDArray[np.int64], ends: NDArray[np.int64], by_bases: bool = False
+) -> tuple[Weights, float]:
+    """Return how much each token of a sequence counts, and how much each special token.
+
+    Args:
+        pooling: `mean`, `max` and `min` take every token; `last` the last; `center` the one that covers the middle base
+            (number length // 2, 0-based); `cls` none but the special token in front; `none` keeps every token apart.
+        starts, ends: 0-based half-open bases of the tokens, special tokens apart; shape (tokens,).
+        by_bases: for `mean`, a token counts as many times as it has bases.
+
+    Returns:
+        Weights, shape (tokens,), and 1.0 if the special token in front counts instead, else 0.0.
+    """
+    if pooling == "cls":
+        return np.zeros(len(starts), dtype=np.float32), 1.0
+    if pooling == "last":
+        chosen = np.arange(len(starts)) == len(starts) - 1
+    elif pooling == "center":
+        middle = int(ends[-1]) // 2
+        chosen = np.arange(len(starts)) == max(int(np.searchsorted(starts, middle, side="right")) - 1, 0)
+    elif by_bases and pooling == "mean":
+        chosen = ends - starts
+    else:
+        chosen = np.ones(len(starts))
+    return chosen.astype(np.float32), 0.0
 
 
-def cls(hidden_states: Tensor, covers_bases: Tensor) -> Tensor:
-    """Take the first token, the summary token of BERT-like models (Devlin et al. 2019, doi:10.18653/v1/N19-1423)."""
-    return hidden_states[:, 0].float()
+def reduce_states(pooling: Pooling, hidden_states: Tensor, weights: Tensor) -> list[Tensor]:
+    """Reduce a padded batch.
+
+    Args:
+        pooling: see `token_weights`.
+        hidden_states: shape (batch, tokens, dimensions).
+        weights: shape (batch, tokens); 0 for what does not count.
+
+    Returns:
+        One float32 tensor a sequence: for `max` and `min` the extremes, shape (dimensions,); for `none` the tokens that
+        count, shape (tokens that count, dimensions); else the weighted sum, shape (dimensions,).
+    """
+    counts = weights > 0
+    if pooling == "none":
+        return [states[chosen].float() for states, chosen in zip(hidden_states, counts, strict=True)]
+    outside = ~counts.unsqueeze(-1)
+    if pooling in ("max", "min"):
+        worst = -torch.inf if pooling == "max" else torch.inf
+        kept = hidden_states.float().masked_fill(outside, worst)
+        return list(kept.amax(dim=1) if pooling == "max" else kept.amin(dim=1))
+    # Masked before it is multiplied: 0 times an infinite padding value would be NaN.
+    kept = hidden_states.float().masked_fill(outside, 0.0)
+    return list((kept * weights.unsqueeze(-1)).sum(dim=1))
 
 
-POOLINGS = {"mean": mean, "max": maximum, "cls": cls}
+def combine(pooling: Pooling, parts: Sequence[NDArray[np.float32]], weight: float) -> NDArray[np.float32]:
+    """Join what `reduce_states` gave for a sequence's windows.
+
+    Args:
+        pooling: see `token_weights`.
+        parts: one array a window, in order.
+        weight: the sum of all weights of the sequence.
+
+    Returns:
+        Shape (dimensions,), or (tokens, dimensions) for `none`.
+    """
+    if pooling == "none":
+        return np.concatenate(parts)
+    if pooling == "max":
+        return np.maximum.reduce(parts)
+    if pooling == "min":
+        return np.minimum.reduce(parts)
+    return (np.sum(parts, axis=0, dtype=np.float64) / weight).astype(np.float32)

@@ -1,8 +1,7 @@
 """A loaded language model: token ids in, hidden states out."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import NoReturn
 
 import torch
 from torch import Tensor, nn
@@ -25,6 +24,7 @@ class LanguageModel:
         vocabulary_size: ids below this exist.
         context_length: most tokens at once, special tokens included; None without a limit.
         causal: whether a token sees only what is left of it.
+        with_head: the backbone with its language-model head, where that was asked for.
     """
 
     stored: StoredModel
@@ -35,6 +35,7 @@ class LanguageModel:
     vocabulary_size: int
     context_length: int | None
     causal: bool
+    with_head: nn.Module | None = None
 
     @property
     def pad_id(self) -> int:
@@ -68,40 +69,79 @@ class LanguageModel:
             )
         return encodings
 
-    def hidden_states(self, input_ids: Tensor, attention_mask: Tensor | None, layer: int) -> Tensor:
-        """Return the hidden states after a layer, numbered as Hugging Face's `hidden_states`.
+    def hidden_states(self, input_ids: Tensor, attention_mask: Tensor | None, layers: Sequence[int]) -> list[Tensor]:
+        """Return the hidden states after some layers, numbered as Hugging Face's `hidden_states`.
 
         Args:
             input_ids: shape (batch, tokens).
             attention_mask: 1 for a token, 0 for padding, same shape; None where nothing is padded.
-            layer: 0 for the embeddings, k for layer k; the last is after the final norm. Layers above are not computed.
+            layers: 0 for the embeddings, k for layer k; the last is after the final norm. What lies above the highest is
+                not computed.
 
         Returns:
-            Shape (batch, tokens, hidden size).
+            One tensor a layer asked for, each of shape (batch, tokens, hidden size).
         """
-        if layer == len(self.layers):
-            hidden: Tensor = self.backbone(input_ids=input_ids, attention_mask=attention_mask).last_hidden_state
-            return hidden
-        hook = self.layers[layer].register_forward_pre_hook(_stop, with_kwargs=True)
+        found: dict[int, Tensor] = {}
+        highest = max(layers)
+
+        def keep(number: int) -> Callable[..., None]:
+            def hook(layer: nn.Module, args: tuple[Tensor, ...], kwargs: dict[str, Tensor]) -> None:
+                found[number] = args[0] if args else kwargs["hidden_states"]
+                if number == highest:
+                    raise _Reached
+
+            return hook
+
+        hooks = [
+            self.layers[number].register_forward_pre_hook(keep(number), with_kwargs=True)
+            for number in set(layers) - {len(self.layers)}
+        ]
         try:
-            self.backbone(input_ids=input_ids, attention_mask=attention_mask)
-        except _Reached as reached:
-            return reached.hidden_states
+            last = self.backbone(input_ids=input_ids, attention_mask=attention_mask).last_hidden_state
+            found[len(self.layers)] = last
+        except _Reached:
+            pass
+        finally:
+            for hook in hooks:
+                hook.remove()
+        return [found[number] for number in layers]
+
+    def logits(self, input_ids: Tensor, attention_mask: Tensor | None) -> Tensor:
+        """Return the language-model head's logits; shape (batch, tokens, vocabulary size)."""
+        assert self.with_head is not None
+        logits: Tensor = self.with_head(input_ids=input_ids, attention_mask=attention_mask).logits
+        return logits
+
+    def head_norm(self, input_ids: Tensor, attention_mask: Tensor | None) -> Tensor:
+        """Return what leaves the first layer norm of the language-model head; shape (batch, tokens, hidden size).
+
+        The Nucleotide Transformer's own code calls this its last layer's embeddings.
+
+        Raises:
+            UserError: the head has no layer norm.
+        """
+        assert self.with_head is not None
+        inside = set(self.backbone.modules())
+        norms = [module for module in self.with_head.modules() if "Norm" in type(module).__name__ and module not in inside]
+        if not norms:
+            raise UserError(
+                f"The language-model head of '{self.stored.name}' has no layer norm; choose representation hidden."
+            )
+        found: list[Tensor] = []
+        hook = norms[0].register_forward_hook(lambda module, args, output: found.append(output))
+        try:
+            self.logits(input_ids, attention_mask)
         finally:
             hook.remove()
-        raise RuntimeError(f"layer {layer} of {type(self.backbone).__name__} was never called")
+        return found[0]
 
     def to(self, device: torch.device, dtype: torch.dtype) -> None:
         """Move the weights; buffers (rotary frequencies) keep their float32."""
-        for parameter in self.backbone.parameters():
+        whole = self.with_head or self.backbone
+        for parameter in whole.parameters():
             parameter.data = parameter.data.to(device, dtype)
-        self.backbone.to(device)
+        whole.to(device)
 
 
-class _Reached(Exception):  # noqa: N818 (no error: it carries a result out of the layers not needed)
-    def __init__(self, hidden_states: Tensor) -> None:
-        self.hidden_states = hidden_states
-
-
-def _stop(layer: nn.Module, args: tuple[Tensor, ...], kwargs: dict[str, Tensor]) -> NoReturn:
-    raise _Reached(args[0] if args else kwargs["hidden_states"])
+class _Reached(Exception):  # noqa: N818 (no error: it ends a forward whose upper layers are not needed)
+    """The highest layer asked for has its input."""

@@ -37,39 +37,50 @@ transformers.utils.logging.disable_progress_bar()
 transformers.utils.logging.set_verbosity_error()
 
 
-def load(stored: StoredModel) -> LanguageModel:
-    """Return the model without its head, in float32 on the CPU.
+def load(stored: StoredModel, *, head: bool = False) -> LanguageModel:
+    """Return the model, with its language-model head if asked for, in float32 on the CPU.
 
     Raises:
-        UserError: transformers has no such architecture, or config and tensors do not fit.
+        UserError: transformers has no such architecture, config and tensors do not fit, or there is no such head.
     """
     config = read_config(stored)
     check_tensors(stored, config)
     tokenizer = tokenizer_from_files(stored.tokenizer)
-    backbone_class = MODEL_MAPPING[type(config)]
-    backbone, report = backbone_class.from_pretrained(
+    causal = type(config) not in MODEL_FOR_MASKED_LM_MAPPING
+    model_class = MODEL_MAPPING[type(config)]
+    if head:
+        model_class = (MODEL_FOR_CAUSAL_LM_MAPPING if causal else MODEL_FOR_MASKED_LM_MAPPING)[type(config)]
+        if _problem(stored, config, model_class):
+            raise UserError(
+                f"The model '{stored.name}' has no language-model head, so that it gives no logits; "
+                "choose representation hidden, or a model with its head."
+            )
+    model, report = model_class.from_pretrained(
         None,
         config=config,
         state_dict=stored.read_tensors(),
         dtype=torch.float32,
-        attn_implementation="sdpa" if backbone_class._supports_sdpa else "eager",
+        attn_implementation="sdpa" if model_class._supports_sdpa else "eager",
         output_loading_info=True,
         trust_remote_code=False,
-        **_without_pooler(backbone_class),
+        **_without_pooler(model_class),
     )
     invented = sorted(name for name in report["missing_keys"] if not UNUSED_TENSORS.search(name))
     if invented or report["mismatched_keys"]:
         raise UserError(f"The model '{stored.name}' lacks the tensor '{invented[0] if invented else '?'}'.")
+    model = model.eval().requires_grad_(False)
+    backbone = model.base_model
     limits = [limit for limit in (tokenizer.largest_input, _positions(config)) if limit]
     return LanguageModel(
         stored=stored,
-        backbone=backbone.eval().requires_grad_(False),
+        backbone=backbone,
         layers=_layers(backbone, config.num_hidden_layers),
         tokenizer=tokenizer,
         hidden_size=config.hidden_size,
         vocabulary_size=config.vocab_size,
         context_length=min(limits, default=None),
-        causal=type(config) not in MODEL_FOR_MASKED_LM_MAPPING,
+        causal=causal,
+        with_head=model if head else None,
     )
 
 

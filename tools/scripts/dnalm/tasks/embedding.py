@@ -1,47 +1,65 @@
 """Embed sequences: read, tokenize, run the model in batches of like lengths, pool, write in the order read."""
 
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from dnalm.engine.devices import DTYPES, Machine, prepare_machine
-from dnalm.engine.inference import embed_encodings
+from dnalm.engine.devices import Machine, prepare_machine
+from dnalm.engine.representations import (
+    Embedded,
+    KmerRepresentation,
+    ModelChoices,
+    ModelRepresentation,
+    OneHotRepresentation,
+    Representation,
+)
 from dnalm.errors import UserError
 from dnalm.formats.embeddings_file import WRITERS
 from dnalm.formats.fasta import FastaReader, SequenceRecord
 from dnalm.formats.outputs import whole_or_nothing
+from dnalm.formats.regions import RegionReader, RegionRecord
 from dnalm.formats.tables import TableWriter
-from dnalm.methods.pooling import POOLINGS
 from dnalm.models.registry import load_language_model
 from dnalm.models.sources import open_model
-from dnalm.models.tokenizers import Encoding
 from dnalm.report.progress import Progress
 from dnalm.report.provenance import provenance
 
 # A buffer is sorted by length and freed of repeats as a whole; it bounds the memory.
 BUFFER_RECORDS = 8_192
 BUFFER_BASES = 4_000_000
-# Sequences on which the deviation of a lower precision is measured.
-COMPARED = 16
+BUFFER_BYTES = 256_000_000  # of vectors, one a token
+BASELINES = ("kmer", "onehot")
 
 
 @dataclass(frozen=True)
 class EmbeddingOptions:
     """What a user chooses; the names are those of `dnalm_embed.py --help`."""
 
-    sequences: Path
-    model: Path
     output: Path
-    summary: Path | None = None
-    layer: int = -1
+    sequences: Path | None = None
+    genome: Path | None = None
+    regions: Path | None = None
+    model: Path | None = None
+    representation: str = "hidden"
+    k: int = 4
+    layer: list[int] | None = None
+    combine_layers: str = "average"
     pooling: str = "mean"
+    pooling_weights: str = "tokens"
+    special_tokens: str = "drop"
+    long_sequences: str = "windows"
+    window_overlap: float = 0.25
+    both_strands: bool = False
     dtype: str = "float32"
+    seed: int = 0
+    summary: Path | None = None
     output_format: str = "h5ad"
     device: str = "auto"
     threads: int | None = None
@@ -49,148 +67,161 @@ class EmbeddingOptions:
 
 
 def embed(options: EmbeddingOptions) -> None:
-    """Write one vector a sequence, in the order of the file, and say on stdout what was done.
+    """Write one vector a sequence, or one a token, in the order of the input, and say on stdout what was done.
 
     Raises:
         UserError: sequences, model or options cannot be used.
     """
-    outputs = [options.output, *([options.summary] if options.summary else [])]
-    machine = prepare_machine(options.device, options.threads, options.batch_tokens)
+    _check(options)
+    machine = prepare_machine(options.device, options.threads, options.batch_tokens, options.seed)
     print(f"Device: {machine.description}; {options.dtype}", flush=True)
+    outputs = [options.output, *([options.summary] if options.summary else [])]
+    inputs = [path for path in (options.sequences, options.genome, options.regions, options.model) if path]
     with ExitStack() as stack:
-        partials = stack.enter_context(whole_or_nothing(outputs, inputs=[options.sequences, options.model]))
-        reader = stack.enter_context(FastaReader(options.sequences))
-        buffers = _buffers(reader)
-        first = next(buffers, [])  # a file that is no FASTA is refused before a model is loaded
-        embedder = _Embedder(options, machine)
-        print(f"Model: {embedder.description}", flush=True)
+        partials = stack.enter_context(whole_or_nothing(outputs, inputs))
+        reader = stack.enter_context(_reader(options))
+        records = iter(reader)
+        first = next(records)  # a file that is no FASTA is refused before a model is loaded
+        representation = _representation(options, machine)
+        print(f"Model: {representation.description}", flush=True)
         progress = Progress("sequences", lambda: reader.fraction_read)
         writer = stack.enter_context(WRITERS[options.output_format](partials[0]))
         summary = stack.enter_context(TableWriter(partials[1])) if options.summary else None
         counts: Counter[str] = Counter()
         seen: set[int] = set()
-        deviation = embedder.lower_precision(first) if options.dtype != "float32" else None
-        for records in _chain(first, buffers):
-            columns, vectors = embedder.embed(records, progress.add)
-            writer.append(columns, vectors)
+        for buffer in _buffers(chain([first], records), options):
+            names, sequences = [record.id for record in buffer], [record.bases for record in buffer]
+            if not counts and isinstance(representation, ModelRepresentation) and options.dtype != "float32":
+                cosine = representation.change_precision(options.dtype, names, sequences)
+                print(f"Precision: cosine with float32 at least {cosine:.6f} on the first sequences", flush=True)
+            embedded = representation.embed(names, sequences, progress.add)
+            columns = _columns(buffer, embedded)
+            writer.dimensions = representation.dimensions
+            _write(writer, columns, embedded)
             if summary:
-                summary.append(columns | {"embedding_norm": _rounded_norms(vectors)})
+                summary.append(columns | {"embedding_norm": [_norm(found.vectors) for found in embedded]})
             _count(counts, columns, seen)
-        chosen = {name: getattr(options, name) for name in ("layer", "pooling", "dtype")}
-        facts = provenance("dnalm_embed", chosen, embedder.facts(deviation), dict(counts))
+        facts = provenance("dnalm_embed", _choices(options), representation.facts(), dict(counts))
         writer.finish(facts)
         _report(counts, facts)
 
 
-class _Embedder:
-    """A loaded model with the choices that turn a sequence into a vector."""
-
-    def __init__(self, options: EmbeddingOptions, machine: Machine) -> None:
-        self._model = load_language_model(open_model(options.model))
-        self._machine = machine
-        self._layer = self._model.layer_number(options.layer)
-        self._pool = POOLINGS[options.pooling]
-        self._dtype = DTYPES[options.dtype]
-        self._model.to(machine.device, DTYPES["float32"])
-        if options.pooling == "cls":
-            self._check_cls()
-
-    def _check_cls(self) -> None:
-        if self._model.tokenizer.cls_id is None:
-            name = self._model.stored.name
-            raise UserError(f"The model '{name}' puts no CLS token first; choose pooling mean or max.")
-        if self._model.causal:
-            print("Warning: this model reads left to right, so that its first token is the same for every sequence.")
-
-    @property
-    def description(self) -> str:
-        model, context = self._model, self._model.context_length
-        return (
-            f"{model.stored.name}, {model.stored.config.get('model_type')}, {len(model.layers)} layers, "
-            f"hidden size {model.hidden_size}, context {f'{context:,}' if context else 'unlimited'} tokens, "
-            f"layer {self._layer} is used"
-        )
-
-    def facts(self, deviation: float | None) -> dict[str, Any]:
-        """Return what identifies the model, and how far the lower precision was from float32."""
-        stored = self._model.stored
-        facts = {"name": stored.name, "sha256": stored.sha256(), "licence": stored.licence, "layer": self._layer}
-        if "revision" in stored.provenance:
-            facts["revision"] = stored.provenance["revision"]
-        return facts if deviation is None else facts | {"lowest_cosine_with_float32": deviation}
-
-    def lower_precision(self, records: list[SequenceRecord]) -> float:
-        """Change to the lower precision; return the lowest cosine with float32 over the first sequences."""
-        few = records[:COMPARED]
-        exact = self.embed(few)[1]
-        self._model.to(self._machine.device, self._dtype)
-        lower = self.embed(few)[1]
-        norms = np.linalg.norm(exact, axis=1) * np.linalg.norm(lower, axis=1)
-        deviation = round(float(((exact * lower).sum(axis=1) / norms).min()), 6)
-        print(f"Precision: cosine with float32 at least {deviation:.6f} on the first {len(few)} sequences", flush=True)
-        return deviation
-
-    def embed(
-        self, records: list[SequenceRecord], on_batch: Callable[[int], None] = lambda count: None
-    ) -> tuple[dict[str, list[Any]], NDArray[np.float32]]:
-        """Return the records' columns and vectors, shape (records, hidden size); equal sequences are computed once."""
-        distinct = {bases: row for row, bases in enumerate(dict.fromkeys(record.bases for record in records))}
-        whole = self._model.encode(list(distinct))
-        limit = self._model.context_length
-        encodings = [encoding.truncated(limit) for encoding in whole] if limit else whole
-        rows = np.array([distinct[record.bases] for record in records])
-        copies = np.bincount(rows)
-
-        def count_copies(indices: list[int]) -> None:
-            on_batch(int(copies[indices].sum()))
-
-        vectors = embed_encodings(self._model, encodings, self._pool, self._layer, self._machine, count_copies)
-        return _columns(records, [encodings[row] for row in rows]), vectors[rows]
+def _check(options: EmbeddingOptions) -> None:
+    """Refuse choices that contradict each other."""
+    if (options.sequences is None) == (options.genome is None) or (options.genome is None) != (options.regions is None):
+        raise UserError("Give either sequences, or a genome together with regions.")
+    if (options.model is None) != (options.representation in BASELINES):
+        wanted = "takes no model" if options.representation in BASELINES else "needs a model"
+        raise UserError(f"The representation '{options.representation}' {wanted}; change one of both.")
+    if options.layer and options.representation != "hidden":
+        raise UserError(f"The representation '{options.representation}' has no layers to choose; use hidden for a layer.")
+    if options.pooling_weights == "bases" and (options.pooling != "mean" or options.special_tokens == "keep"):
+        raise UserError("Weights by bases are for the mean without special tokens, which cover no base; change one of both.")
+    if options.both_strands and options.pooling == "none" and options.representation not in BASELINES:
+        raise UserError("The tokens of both strands do not lie on each other; with pooling none use one strand.")
+    if not 0 <= options.window_overlap < 1:
+        raise UserError(f"The overlap of windows is {options.window_overlap}; use a share from 0 to below 1.")
 
 
-def _columns(records: list[SequenceRecord], encodings: list[Encoding]) -> dict[str, list[Any]]:
-    """Return one value a record under each name; `truncated` counts the bases that the model did not see."""
-    truncated = [len(record.bases) - int(tokens.ends.max()) for record, tokens in zip(records, encodings, strict=True)]
-    return {
+def _choices(options: EmbeddingOptions) -> dict[str, Any]:
+    """Return the options that decide over the numbers; paths and the machine's are none of these."""
+    decisive = ("pooling", "pooling_weights", "special_tokens", "long_sequences", "window_overlap", "both_strands", "dtype")
+    chosen = {name: getattr(options, name) for name in ("representation", "layer", "combine_layers", *decisive, "seed")}
+    return chosen | ({"k": options.k} if options.representation == "kmer" else {})
+
+
+def _reader(options: EmbeddingOptions) -> FastaReader | RegionReader:
+    if options.sequences is not None:
+        return FastaReader(options.sequences)
+    assert options.genome is not None
+    assert options.regions is not None
+    return RegionReader(options.genome, options.regions)
+
+
+def _representation(options: EmbeddingOptions, machine: Machine) -> Representation:
+    if options.representation == "kmer":
+        return KmerRepresentation(options.k, options.both_strands)
+    if options.representation == "onehot":
+        return OneHotRepresentation(options.pooling == "none", options.both_strands)
+    assert options.model is not None
+    model = load_language_model(open_model(options.model), head=options.representation != "hidden")
+    choices = ModelChoices(
+        representation=options.representation,
+        layers=tuple(options.layer or [-1]),
+        combine_layers=options.combine_layers,
+        pooling=options.pooling,
+        by_bases=options.pooling_weights == "bases",
+        keep_special=options.special_tokens == "keep",
+        long_sequences=options.long_sequences,
+        window_overlap=options.window_overlap,
+        both_strands=options.both_strands,
+    )
+    return ModelRepresentation(model, choices, machine)
+
+
+def _columns(records: list[SequenceRecord], embedded: list[Embedded]) -> dict[str, list[Any]]:
+    """Return one value a record under each name; `truncated` counts the bases that were not read."""
+    columns: dict[str, list[Any]] = {
         "id": [record.id for record in records],
-        "status": ["truncated" if bases else "ok" for bases in truncated],
+        "status": ["truncated" if found.truncated else found.status for found in embedded],
         "length": [len(record.bases) for record in records],
-        "n_tokens": [len(encoding) for encoding in encodings],
-        "truncated": truncated,
+        "n_tokens": [found.n_tokens for found in embedded],
+        "n_windows": [found.n_windows for found in embedded],
+        "truncated": [found.truncated for found in embedded],
         "lower_case": [record.lower_case for record in records],
         "ambiguous": [record.ambiguous for record in records],
         "uracil": [record.uracil for record in records],
     }
+    regions = [record.region for record in records if isinstance(record, RegionRecord) and record.region]
+    if regions:
+        columns |= {name: [getattr(region, name) for region in regions] for name in ("contig", "start", "end", "strand")}
+    return columns
 
 
-def _buffers(records: Iterator[SequenceRecord] | FastaReader) -> Iterator[list[SequenceRecord]]:
+def _write(writer: Any, columns: dict[str, list[Any]], embedded: list[Embedded]) -> None:
+    """Append one row a record, or one a token with its number in the record and the bases it covers."""
+    if embedded[0].starts is None:
+        writer.append(columns, np.stack([found.vectors for found in embedded]))
+        return
+    rows: dict[str, list[Any]] = {"id": [], "token": [], "start": [], "end": []}
+    for name, found in zip(columns["id"], embedded, strict=True):
+        assert found.starts is not None
+        assert found.ends is not None
+        rows["id"] += [name] * len(found.starts)
+        rows["token"] += range(len(found.starts))
+        rows["start"] += found.starts.tolist()
+        rows["end"] += found.ends.tolist()
+    writer.append(rows, np.concatenate([found.vectors for found in embedded]))
+
+
+def _buffers(records: Iterator[SequenceRecord], options: EmbeddingOptions) -> Iterator[list[SequenceRecord]]:
+    # One vector a token is a hundred times more to hold than one a sequence.
+    most_bases = BUFFER_BASES // 64 if options.pooling == "none" else BUFFER_BASES
     buffer: list[SequenceRecord] = []
     bases = 0
     for record in records:
         buffer.append(record)
         bases += len(record.bases)
-        if len(buffer) == BUFFER_RECORDS or bases >= BUFFER_BASES:
+        if len(buffer) == BUFFER_RECORDS or bases >= most_bases:
             yield buffer
             buffer, bases = [], 0
     if buffer:
         yield buffer
 
 
-def _chain(first: list[SequenceRecord], others: Iterator[list[SequenceRecord]]) -> Iterator[list[SequenceRecord]]:
-    yield first
-    yield from others
-
-
-def _rounded_norms(vectors: NDArray[np.float32]) -> list[str]:
-    return [f"{norm:.6g}" for norm in np.linalg.norm(vectors, axis=1)]
+def _norm(vectors: NDArray[np.float32]) -> str:
+    """Return the length of a vector, of a sequence's tokens the mean of theirs."""
+    return f"{np.linalg.norm(vectors, axis=-1).mean():.6g}"
 
 
 def _count(counts: Counter[str], columns: dict[str, list[Any]], seen: set[int]) -> None:
     """Add a buffer's records to the counts; ids are remembered by their hash alone."""
     counts["sequences"] += len(columns["id"])
     counts["bases"] += sum(columns["length"])
-    counts["truncated_sequences"] += columns["status"].count("truncated")
+    counts["windowed_sequences"] += sum(number > 1 for number in columns["n_windows"])
     counts["truncated_bases"] += sum(columns["truncated"])
+    for status in ("truncated", "all_n", "no_kmer"):
+        counts[f"{status}_sequences"] += columns["status"].count(status)
     for kind in ("lower_case", "ambiguous", "uracil"):
         counts[kind] += sum(columns[kind])
     for name in columns["id"]:
@@ -198,19 +229,25 @@ def _count(counts: Counter[str], columns: dict[str, list[Any]], seen: set[int]) 
         seen.add(hash(name))
 
 
+MEANINGS = {
+    "lower_case": "lower-case letters read as upper case",
+    "ambiguous": "IUPAC letters read as N",
+    "uracil": "letters U read as T",
+    "duplicate_ids": "sequences with an id seen before, kept",
+    "windowed_sequences": "sequences longer than the model's context, read in windows",
+    "truncated_sequences": "sequences longer than the model's context, cut",
+    "truncated_bases": "bases left out by the cut",
+    "all_n_sequences": "sequences of N alone",
+    "no_kmer_sequences": "sequences without a k-mer, whose vector is zero",
+}
+
+
 def _report(counts: Counter[str], facts: dict[str, Any]) -> None:
     """Say what went in, what was changed, and what was run."""
     print(f"Embedded {counts['sequences']:,} sequences of {counts['bases']:,} bases in all")
-    changes = {
-        "lower_case": "lower-case letters read as upper case",
-        "ambiguous": "IUPAC letters read as N",
-        "uracil": "letters U read as T",
-        "duplicate_ids": "sequences with an id seen before, kept",
-        "truncated_sequences": "sequences longer than the model's context, cut",
-        "truncated_bases": "bases left out by the cut",
-    }
-    for kind, meaning in changes.items():
+    for kind, meaning in MEANINGS.items():
         if counts[kind]:
             print(f"{meaning}: {counts[kind]:,}")
-    print(f"Model SHA-256: {facts['model']['sha256']}")
+    if "sha256" in facts["model"]:
+        print(f"Model SHA-256: {facts['model']['sha256']}")
     print("Versions: " + ", ".join(f"{name} {version}" for name, version in facts["versions"].items()))

@@ -1,0 +1,145 @@
+"""Regions of a genome, BED or GFF3, plain or gzip-compressed, recognised by content; and their sequences."""
+
+import gzip
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+from dnalm.errors import UserError
+from dnalm.formats.fasta import SequenceRecord
+from dnalm.formats.reference import Reference
+from dnalm.methods.strands import reverse_complement
+
+NOT_REGIONS = ("#", "track", "browser")
+GFF_COLUMNS = 9
+
+
+@dataclass(frozen=True, slots=True)
+class Region:
+    """Bases [start, end), 0-based, of a contig; strand is '+', '-' or '.'; `line` is where it stands in its file."""
+
+    contig: str
+    start: int
+    end: int
+    name: str
+    strand: str
+    line: int
+
+
+@dataclass(frozen=True, slots=True)
+class RegionRecord(SequenceRecord):
+    """The sequence of a region, of the strand that the region names."""
+
+    region: Region | None = None
+
+
+class RegionReader:
+    """Iterate over the sequences of a genome's regions in their order; close it, or use it in a `with`.
+
+    Every region is checked against the genome's contigs at once, before the first sequence is read.
+
+    Raises:
+        UserError: a line is no region, a region lies on no contig of the genome or leaves it.
+    """
+
+    def __init__(self, genome: Path, regions: Path) -> None:
+        self._regions = regions
+        self._reference = Reference(genome)
+        try:
+            self._count = sum(1 for region in read_regions(regions) if self._check(region))
+        except UserError:
+            self._reference.close()
+            raise
+        self._read = 0
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self._reference.close()
+
+    @property
+    def fraction_read(self) -> float:
+        """The share of the regions that has been read: 0 to 1."""
+        return self._read / self._count
+
+    def __iter__(self) -> Iterator[RegionRecord]:
+        for region in read_regions(self._regions):
+            self._read += 1
+            record = self._reference.fetch(region.contig, region.start, region.end, region.name)
+            bases = reverse_complement(record.bases) if region.strand == "-" else record.bases
+            yield RegionRecord(region.name, bases, record.lower_case, record.ambiguous, record.uracil, region)
+
+    def _check(self, region: Region) -> bool:
+        where = f"Line {region.line} of '{self._regions.name}'"
+        length = self._reference.lengths.get(region.contig)
+        if length is None:
+            known = ", ".join(list(self._reference.lengths)[:3])
+            raise UserError(
+                f"{where} is on the contig '{region.contig}', which the genome '{self._reference.name}' lacks "
+                f"(it has {known} …); use the genome the regions belong to."
+            )
+        if region.end > length:
+            raise UserError(
+                f"{where} ends at {region.end:,}, the contig '{region.contig}' of '{self._reference.name}' at {length:,}; "
+                "use the genome the regions belong to, or cut the region."
+            )
+        return True
+
+
+def read_regions(path: Path) -> Iterator[Region]:
+    """Yield the regions in the order of the file.
+
+    BED: contig, 0-based start, end, and where given name and strand (columns 4 and 6). GFF3: 1-based inclusive, name from
+    the attribute ID or Name. A region without a name is called `contig:start-end(strand)` as bedtools does.
+
+    Raises:
+        UserError: a line is neither, a region is empty, or there is none.
+    """
+    number = found = 0
+    try:
+        with path.open("rb") as file:
+            compressed = file.read(2) == b"\x1f\x8b"
+        with gzip.open(path, "rt", encoding="utf-8") if compressed else path.open(encoding="utf-8") as lines:
+            for number, line in enumerate(lines, start=1):
+                if line.startswith("##FASTA"):
+                    break
+                if not line.strip() or line.startswith(NOT_REGIONS):
+                    continue
+                found += 1
+                yield _region(line.rstrip("\r\n").split("\t"), number, path.name)
+    except (EOFError, OSError, UnicodeDecodeError) as error:
+        raise UserError(
+            f"The regions '{path.name}' cannot be read as text after line {number}; use BED or GFF3."
+        ) from error
+    if not found:
+        raise UserError(f"The file '{path.name}' has no region; use BED or GFF3 with at least one.")
+
+
+def _region(columns: list[str], number: int, file: str) -> Region:
+    where = f"Line {number} of '{file}'"
+    try:
+        if len(columns) == GFF_COLUMNS and not columns[1].isdigit():
+            contig, start, end = columns[0], int(columns[3]) - 1, int(columns[4])
+            strand, name = columns[6], _gff_name(columns[8])
+        else:
+            contig, start, end = columns[0], int(columns[1]), int(columns[2])
+            name = columns[3].strip() if len(columns) > 3 else ""
+            strand = columns[5] if len(columns) > 5 else "."
+    except (IndexError, ValueError) as error:
+        raise UserError(f"{where} is no region; BED has contig, start and end separated by tabs, GFF3 9 columns.") from error
+    if start < 0:
+        raise UserError(f"{where} starts before the contig '{contig}'; correct the region.")
+    if end <= start:
+        raise UserError(f"{where} is a region of length {end - start}; its end must lie behind its start.")
+    if strand not in "+-.?" or len(strand) != 1:
+        raise UserError(f"{where} has the strand '{strand}'; use +, - or a dot.")
+    named = "_".join(name.split()) if name not in ("", ".") else f"{contig}:{start}-{end}({strand})"
+    return Region(contig, start, end, named, strand, number)
+
+
+def _gff_name(attributes: str) -> str:
+    pairs = dict(pair.strip().split("=", 1) for pair in attributes.split(";") if "=" in pair)
+    return pairs.get("ID") or pairs.get("Name") or ""
