@@ -47,9 +47,10 @@ def main() -> int:
 def embedding_inputs(sequences: str) -> dict[str, object]:
     """Return the form of the embedding tool: sequences and a model of the server."""
     return {
-        "sequences": {"src": "hda", "id": sequences},
-        "model_source|select": "installed",
-        "model_source|model": "dnalm_demo",
+        "input|select": "sequences",
+        "input|sequences": {"src": "hda", "id": sequences},
+        "kind|model_source|select": "installed",
+        "kind|model_source|model": "dnalm_demo",
     }
 
 

@@ -26,7 +26,7 @@ def test_the_embed_form_runs_by_point_and_click(galaxy: GalaxyServer, tmp_path: 
         "--history",
         history,
     ]
-    browser += ["--tool", "dnalm_embed", "--choose", "sequences=two_genomes.fasta", "--screenshots", tmp_path]
+    browser += ["--tool", "dnalm_embed", "--choose", "input|sequences=two_genomes.fasta", "--screenshots", tmp_path]
     done = subprocess.run(browser, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     outputs = gi.histories.show_history(history, contents=True)

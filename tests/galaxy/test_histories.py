@@ -18,11 +18,11 @@ def test_an_uploaded_model_is_recognised_and_used(
     sequences = client.upload(gi, history, TEST_DATA / "two_genomes.fasta")
     assert gi.datasets.show_dataset(model)["file_ext"] == "safetensors"
     assert gi.datasets.show_dataset(sequences)["file_ext"] == "fasta"
-    data = {"sequences": {"src": "hda", "id": sequences}}
+    data = {"input|select": "sequences", "input|sequences": {"src": "hda", "id": sequences}}
     found = []
     for source in (
-        {"model_source|select": "history", "model_source|model": {"src": "hda", "id": model}},
-        {"model_source|select": "installed", "model_source|model": "dnalm_demo"},
+        {"kind|model_source|select": "history", "kind|model_source|model": {"src": "hda", "id": model}},
+        {"kind|model_source|select": "installed", "kind|model_source|model": "dnalm_demo"},
     ):
         run = client.run_tool(gi, history, "dnalm_embed", data | source)
         folder = tmp_path_factory.mktemp("outputs")
@@ -37,9 +37,10 @@ def test_a_failed_job_tells_its_sentence(galaxy: GalaxyServer) -> None:
     history = client.create_history(gi, "failed job")
     sequences = client.upload(gi, history, TEST_DATA / "protein.fasta", "fasta")
     inputs = {
-        "sequences": {"src": "hda", "id": sequences},
-        "model_source|select": "installed",
-        "model_source|model": "dnalm_demo",
+        "input|select": "sequences",
+        "input|sequences": {"src": "hda", "id": sequences},
+        "kind|model_source|select": "installed",
+        "kind|model_source|model": "dnalm_demo",
     }
     with pytest.raises(client.JobError) as error:
         client.run_tool(gi, history, "dnalm_embed", inputs)

@@ -2,6 +2,7 @@ import json
 import re
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import anndata
 import numpy as np
@@ -10,6 +11,8 @@ import pytest
 import torch
 import transformers
 from conftest import TEST_DATA, Run
+from dnalm.engine import representations
+from dnalm.engine.inference import Piece
 from dnalm.formats.fasta import FastaReader
 from dnalm.models.registry import load_language_model
 from dnalm.models.sources import open_model
@@ -105,7 +108,10 @@ def test_equal_runs_give_equal_bytes(run_embed: Run, demo_model: Path, tmp_path:
 def test_what_was_mended_is_counted_in_every_output(run_embed: Run, demo_model: Path, tmp_path: Path) -> None:
     sequences = fasta(tmp_path / "in.fa", ("a", "acgtRYN"), ("b", "AUUG"), ("a", "ACGT" * 1_000), ("c", "acgtRYN"))
     output, summary = tmp_path / "out.h5ad", tmp_path / "out.tsv"
-    code, said, _ = run_embed("--sequences", sequences, "--model", demo_model, "--output", output, "--summary", summary)
+    code, said, _ = run_embed(
+        *("--sequences", sequences, "--model", demo_model, "--long-sequences", "truncate"),
+        *("--output", output, "--summary", summary),
+    )
     assert code == 0
     table = pd.read_csv(summary, sep="\t")
     assert table["id"].tolist() == ["a", "b", "a", "c"]
@@ -128,7 +134,8 @@ def test_what_was_mended_is_counted_in_every_output(run_embed: Run, demo_model: 
     np.testing.assert_allclose(table["embedding_norm"], np.linalg.norm(data.X, axis=1), rtol=1e-5)
     facts = json.loads(data.uns["dnalm"])
     assert facts["counts"]["sequences"] == 4
-    assert facts["options"] == {"layer": -1, "pooling": "mean", "dtype": "float32"}
+    assert facts["options"]["pooling"] == "mean"
+    assert facts["model"]["layers"] == [2]
     assert facts["model"]["name"] == "dnalm-demo"
     assert facts["model"]["sha256"] == open_model(demo_model).sha256()
 
@@ -137,13 +144,13 @@ def test_equal_sequences_are_computed_once(
     embedded: Callable[..., np.ndarray], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     seen: list[int] = []
-    whole = embedding.embed_encodings
+    whole = representations.run_pieces
 
-    def counting(model: object, encodings: list[object], *others: object) -> np.ndarray:
-        seen.append(len(encodings))
-        return whole(model, encodings, *others)  # type: ignore[arg-type]
+    def counting(pieces: list[Piece], *others: Any) -> list[np.ndarray]:
+        seen.append(len(pieces))
+        return whole(pieces, *others)
 
-    monkeypatch.setattr(embedding, "embed_encodings", counting)
+    monkeypatch.setattr(representations, "run_pieces", counting)
     found = embedded(fasta(tmp_path / "in.fa", ("a", "ACGTACGT"), ("b", "TTTT"), ("c", "acgtacgu")))
     assert seen == [2]
     np.testing.assert_array_equal(found[0], found[2])
@@ -159,8 +166,8 @@ def test_bfloat16_is_close_and_says_how_close(run_embed: Run, demo_model: Path, 
     exact, lower = vectors(tmp_path / "float32"), vectors(tmp_path / "bfloat16")
     cosines = (exact * lower).sum(1) / np.linalg.norm(exact, axis=1) / np.linalg.norm(lower, axis=1)
     assert 0.999 < cosines.min() < 1
-    (measured,) = re.findall(r"cosine with float32 at least ([0-9.]+) on the first 16", said)
-    assert float(measured) == pytest.approx(cosines[: embedding.COMPARED].min(), abs=2e-6)
+    (measured,) = re.findall(r"cosine with float32 at least ([0-9.]+) on the first", said)
+    assert float(measured) == pytest.approx(cosines[: representations.COMPARED].min(), abs=2e-6)
 
 
 def test_cls_of_a_model_that_reads_left_to_right_is_warned_of(

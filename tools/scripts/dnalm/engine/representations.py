@@ -70,17 +70,22 @@ class Representation(Protocol):
         ...
 
 
+Taken = Literal["hidden", "logits", "lm-head-norm"]
+Combination = Literal["average", "concatenate"]
+LongSequences = Literal["windows", "truncate", "fail"]
+
+
 @dataclass(frozen=True)
 class ModelChoices:
     """How a model's tokens become vectors; the names are those of `dnalm_embed.py --help`."""
 
-    representation: Literal["hidden", "logits", "lm-head-norm"] = "hidden"
+    representation: Taken = "hidden"
     layers: tuple[int, ...] = (-1,)
-    combine_layers: Literal["average", "concatenate"] = "average"
+    combine_layers: Combination = "average"
     pooling: Pooling = "mean"
     by_bases: bool = False
     keep_special: bool = False
-    long_sequences: Literal["windows", "truncate", "fail"] = "windows"
+    long_sequences: LongSequences = "windows"
     window_overlap: float = 0.25
     both_strands: bool = False
 
@@ -108,10 +113,10 @@ class ModelRepresentation:
     def description(self) -> str:
         """Architecture, sizes, and what is taken of it."""
         model, context = self._model, self._model.context_length
-        taken = self._choices.representation
+        taken: str = self._choices.representation
         if taken == "hidden":
-            layers = f" {self._choices.combine_layers} of ".join(["layer"] + [", ".join(map(str, self._layers))])
-            taken = layers if len(self._layers) > 1 else f"layer {self._layers[0]}"
+            layers = ", ".join(map(str, self._layers))
+            taken = f"layer {layers}" if len(self._layers) == 1 else f"{self._choices.combine_layers} of layers {layers}"
         return (
             f"{model.stored.name}, {model.stored.config.get('model_type')}, {len(model.layers)} layers, "
             f"hidden size {model.hidden_size}, context {f'{context:,}' if context else 'unlimited'} tokens; {taken}"
@@ -180,7 +185,7 @@ class ModelRepresentation:
             return found
         other = of_strand[reverse_complement(bases)]
         return Embedded(
-            (found.vectors + other.vectors) / 2,
+            0.5 * (found.vectors + other.vectors),
             found.n_tokens,
             found.n_windows,
             max(found.truncated, other.truncated),
@@ -338,7 +343,7 @@ class OneHotRepresentation:
                 )
             rows = baselines.one_hot(bases)
             if self._both_strands:
-                rows = (rows + baselines.one_hot(reverse_complement(bases))) / 2
+                rows = (0.5 * (rows + baselines.one_hot(reverse_complement(bases)))).astype(np.float32)
             status = "ok" if rows.any() else "all_n"
             if self._per_base:
                 starts = np.arange(len(bases))

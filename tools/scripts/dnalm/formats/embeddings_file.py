@@ -187,7 +187,7 @@ class NpzWriter:
     def append(self, columns: Columns, embeddings: NDArray[np.float32]) -> None:
         """Add rows: `columns` with `id` first, one value a row, and embeddings (rows, dimensions)."""
         self._tokens = "token" in columns
-        ids, firsts = columns["id"], range(len(columns["id"]))
+        ids, firsts = columns["id"], list(range(len(columns["id"])))
         if self._tokens:
             firsts = [row for row, token in enumerate(columns["token"]) if token == 0]
             self._offsets += [self._rows + row for row in firsts if self._rows + row]

@@ -58,7 +58,7 @@ class Reference:
         if not all(file.is_file() and file.stat().st_mtime >= path.stat().st_mtime for file in needed):
             index, blocks = (Path(self._folder.name) / f"genome.{suffix}" for suffix in ("fai", "gzi"))
             pysam.faidx("--fai-idx", str(index), "--gzi-idx", str(blocks), str(plain))
-        return pysam.FastaFile(str(plain), filepath_index=str(index), filepath_index_compressed=str(blocks))
+        return pysam.FastaFile(str(plain), str(index), str(blocks) if compressed else None)
 
     def _seekable(self, path: Path) -> Path:
         """Return a file that can be read anywhere: plain gzip is unpacked beside the index."""

@@ -58,6 +58,10 @@ class RegionReader:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close the genome."""
         self._reference.close()
 
     @property

@@ -85,7 +85,7 @@ def combine(pooling: Pooling, parts: Sequence[NDArray[np.float32]], weight: floa
     if pooling == "none":
         return np.concatenate(parts)
     if pooling == "max":
-        return np.maximum.reduce(parts)
+        return np.stack(parts).max(axis=0)
     if pooling == "min":
-        return np.minimum.reduce(parts)
-    return (np.sum(parts, axis=0, dtype=np.float64) / weight).astype(np.float32)
+        return np.stack(parts).min(axis=0)
+    return np.divide(np.stack(parts).sum(axis=0, dtype=np.float64), weight).astype(np.float32)

@@ -6,19 +6,22 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 from numpy.typing import NDArray
 
 from dnalm.engine.devices import Machine, prepare_machine
 from dnalm.engine.representations import (
+    Combination,
     Embedded,
     KmerRepresentation,
+    LongSequences,
     ModelChoices,
     ModelRepresentation,
     OneHotRepresentation,
     Representation,
+    Taken,
 )
 from dnalm.errors import UserError
 from dnalm.formats.embeddings_file import WRITERS
@@ -26,6 +29,7 @@ from dnalm.formats.fasta import FastaReader, SequenceRecord
 from dnalm.formats.outputs import whole_or_nothing
 from dnalm.formats.regions import RegionReader, RegionRecord
 from dnalm.formats.tables import TableWriter
+from dnalm.methods.pooling import Pooling
 from dnalm.models.registry import load_language_model
 from dnalm.models.sources import open_model
 from dnalm.report.progress import Progress
@@ -50,11 +54,11 @@ class EmbeddingOptions:
     representation: str = "hidden"
     k: int = 4
     layer: list[int] | None = None
-    combine_layers: str = "average"
-    pooling: str = "mean"
+    combine_layers: Combination = "average"
+    pooling: Pooling = "mean"
     pooling_weights: str = "tokens"
     special_tokens: str = "drop"
-    long_sequences: str = "windows"
+    long_sequences: LongSequences = "windows"
     window_overlap: float = 0.25
     both_strands: bool = False
     dtype: str = "float32"
@@ -79,8 +83,9 @@ def embed(options: EmbeddingOptions) -> None:
     inputs = [path for path in (options.sequences, options.genome, options.regions, options.model) if path]
     with ExitStack() as stack:
         partials = stack.enter_context(whole_or_nothing(outputs, inputs))
-        reader = stack.enter_context(_reader(options))
-        records = iter(reader)
+        reader = _reader(options)
+        stack.callback(reader.close)
+        records: Iterator[SequenceRecord] = iter(reader)
         first = next(records)  # a file that is no FASTA is refused before a model is loaded
         representation = _representation(options, machine)
         print(f"Model: {representation.description}", flush=True)
@@ -146,7 +151,7 @@ def _representation(options: EmbeddingOptions, machine: Machine) -> Representati
     assert options.model is not None
     model = load_language_model(open_model(options.model), head=options.representation != "hidden")
     choices = ModelChoices(
-        representation=options.representation,
+        representation=cast(Taken, options.representation),
         layers=tuple(options.layer or [-1]),
         combine_layers=options.combine_layers,
         pooling=options.pooling,
