@@ -4,6 +4,8 @@ from typing import Any
 
 import anndata
 import numpy as np
+import pandas as pd
+import pyarrow.parquet as pq
 import pytest
 from dnalm.formats.embeddings_file import WRITERS
 
@@ -52,6 +54,55 @@ def test_npz_holds_ids_and_embeddings_without_pickle(tmp_path: Path, cuts: list[
         assert arrays["ids"].tolist() == COLUMNS["id"]
         np.testing.assert_array_equal(arrays["embeddings"], VECTORS)
         assert json.loads(str(arrays["provenance"])) == {"tool": "test"}
+
+
+def write_tokens(path: Path, kind: str) -> Path:
+    """Three records of 3, 1 and 6 tokens in two chunks."""
+    columns: dict[str, list[Any]] = {
+        "id": [*"aaabcccccc"],
+        "token": [0, 1, 2, 0, 0, 1, 2, 3, 4, 5],
+        "start": [0, 3, 6, 0, 0, 3, 6, 9, 12, 15],
+        "end": [3, 6, 7, 2, 3, 6, 9, 12, 15, 16],
+    }
+    with WRITERS[kind](path) as writer:
+        for part in (slice(0, 4), slice(4, 10)):
+            writer.append({name: values[part] for name, values in columns.items()}, VECTORS[part])
+        writer.finish({"tool": "test"})
+    return path
+
+
+def test_npz_of_tokens_says_where_each_record_begins(tmp_path: Path) -> None:
+    with np.load(write_tokens(tmp_path / "x.npz", "npz"), allow_pickle=False) as arrays:
+        assert arrays["ids"].tolist() == ["a", "b", "c"]
+        assert arrays["offsets"].tolist() == [0, 3, 4, 10]
+        assert arrays["starts"].tolist() == [0, 3, 6, 0, 0, 3, 6, 9, 12, 15]
+        assert arrays["ends"].tolist() == [3, 6, 7, 2, 3, 6, 9, 12, 15, 16]
+        np.testing.assert_array_equal(arrays["embeddings"], VECTORS)
+
+
+@pytest.mark.parametrize("dimensions", [None, ["AA", "AC", "AG", "AT", "CA", "CC"]])
+@pytest.mark.parametrize("kind", ["h5ad", "parquet", "tabular"])
+@pytest.mark.filterwarnings("ignore:Observation names are not unique")
+def test_dimensions_have_names(tmp_path: Path, kind: str, dimensions: list[str] | None) -> None:
+    with WRITERS[kind](tmp_path / "x") as writer:
+        writer.dimensions = dimensions
+        writer.append(COLUMNS, VECTORS)
+        writer.finish({"tool": "test"})
+    expected = dimensions or [f"dimension_{number}" for number in range(6)]
+    if kind == "h5ad":
+        assert anndata.read_h5ad(tmp_path / "x").var_names.tolist() == expected
+        return
+    table = pd.read_parquet(tmp_path / "x") if kind == "parquet" else pd.read_csv(tmp_path / "x", sep="\t")
+    assert table.columns.tolist() == [*COLUMNS, *expected]
+    assert table["id"].tolist() == COLUMNS["id"]
+    np.testing.assert_allclose(table[expected].to_numpy(), VECTORS, rtol=0 if kind == "parquet" else 1e-5)
+
+
+@pytest.mark.parametrize("cuts", [[1], [3, 7]])
+def test_parquet_is_one_table_whatever_the_chunks(tmp_path: Path, cuts: list[int]) -> None:
+    path = write(tmp_path / "x", "parquet", cuts)
+    assert pd.read_parquet(path)["length"].tolist() == COLUMNS["length"]
+    assert json.loads(pq.read_metadata(path).metadata[b"dnalm"]) == {"tool": "test"}
 
 
 @pytest.mark.parametrize("kind", WRITERS)

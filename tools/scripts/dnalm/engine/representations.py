@@ -163,7 +163,8 @@ class ModelRepresentation:
         def count_done(indices: list[int]) -> None:
             for index in indices:
                 left[owners[index]] -= 1
-            on_done(sum(copies[strands[owners[index]]] for index in set(indices) if left[owners[index]] == 0))
+            done = {owners[index] for index in indices if left[owners[index]] == 0}
+            on_done(sum(copies[strands[owner]] for owner in done))
 
         parts = iter(
             run_pieces(

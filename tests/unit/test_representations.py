@@ -1,0 +1,183 @@
+"""Every choice against a slow and obvious computation."""
+
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from dnalm.engine.devices import prepare_machine
+from dnalm.engine.representations import KmerRepresentation, ModelChoices, ModelRepresentation, OneHotRepresentation
+from dnalm.errors import UserError
+from dnalm.methods.strands import reverse_complement
+from dnalm.models.language_model import LanguageModel
+from dnalm.models.registry import load_language_model
+from dnalm.models.sources import open_model
+
+GENERATOR = np.random.default_rng(11)
+LENGTHS = [1, 3, 20, 61, 150, 600, 1_790]  # 3-mers; the context is 200 tokens, so that the last has three contexts
+SEQUENCES = ["".join(GENERATOR.choice(list("ACGTN"), length, p=[0.24] * 4 + [0.04])) for length in LENGTHS]
+NAMES = [f"s{length}" for length in LENGTHS]
+MACHINE = prepare_machine("cpu", 1, None)
+CONTEXT = 200
+
+
+@pytest.fixture(scope="module", params=["esm-rotary", "llama"])
+def model(request: pytest.FixtureRequest, model_folder: Callable[[str], Path]) -> LanguageModel:
+    return load_language_model(open_model(model_folder(request.param)), head=True)
+
+
+def states_of(model: LanguageModel, ids: np.ndarray, choices: ModelChoices) -> np.ndarray:
+    """One forward of one sequence, every layer kept."""
+    assert model.with_head is not None
+    with torch.inference_mode():
+        output = model.with_head(torch.from_numpy(ids)[None], output_hidden_states=True)
+    if choices.representation == "logits":
+        return output.logits[0].numpy()
+    layers = [output.hidden_states[layer][0].numpy() for layer in choices.layers]
+    return np.concatenate(layers, axis=-1) if choices.combine_layers == "concatenate" else np.mean(layers, axis=0)
+
+
+def slow(model: LanguageModel, bases: str, choices: ModelChoices) -> np.ndarray:
+    """The definition, token by token."""
+    (encoding,) = model.tokenizer.encode([bases])
+    special = [int(token) for token in encoding.ids[encoding.special]]  # the CLS in front
+    inner = encoding.ids[~encoding.special]
+    starts, ends = encoding.starts[~encoding.special], encoding.ends[~encoding.special]
+    capacity = CONTEXT - len(special)
+    if choices.long_sequences == "truncate":
+        inner, starts, ends = inner[:capacity], starts[:capacity], ends[:capacity]
+    step = max(1, capacity - round(choices.window_overlap * capacity))
+    firsts = [0]
+    while firsts[-1] + capacity < len(inner):
+        firsts.append(min(firsts[-1] + step, len(inner) - capacity))
+    of_windows = [states_of(model, np.r_[special, inner[first : first + capacity]], choices) for first in firsts]
+    rows = []
+    for token in range(len(inner)):
+        margins = [
+            min(token - first, min(first + capacity, len(inner)) - 1 - token)
+            if first <= token < first + capacity
+            else -1
+            for first in firsts
+        ]
+        best = int(np.argmax(margins))
+        rows.append(of_windows[best][len(special) + token - firsts[best]])
+    tokens = np.array(rows, dtype=np.float64)
+    fronts = np.array([states[0] for states in of_windows])
+    counted = np.concatenate([fronts, tokens]) if choices.keep_special else tokens
+    middle = int(ends[-1]) // 2
+    covers_middle = next(number for number in range(len(starts)) if starts[number] <= middle < ends[number])
+    return {
+        "mean": lambda: np.average(tokens, axis=0, weights=ends - starts) if choices.by_bases else counted.mean(0),
+        "max": lambda: counted.max(0),
+        "min": lambda: counted.min(0),
+        "cls": lambda: fronts.mean(0),
+        "last": lambda: tokens[-1],
+        "center": lambda: tokens[covers_middle],
+        "none": lambda: tokens,
+    }[choices.pooling]()
+
+
+CASES: dict[str, dict[str, Any]] = {
+    "mean": {},
+    "max": {"pooling": "max"},
+    "min": {"pooling": "min"},
+    "cls": {"pooling": "cls"},
+    "last": {"pooling": "last"},
+    "center": {"pooling": "center"},
+    "none": {"pooling": "none"},
+    "bases": {"by_bases": True},
+    "special tokens": {"keep_special": True},
+    "special tokens in the maximum": {"keep_special": True, "pooling": "max"},
+    "embeddings": {"layers": (0,)},
+    "average of layers": {"layers": (1, 3)},
+    "layers in a row": {"layers": (3, 0, 2), "combine_layers": "concatenate"},
+    "logits": {"representation": "logits"},
+    "cut": {"long_sequences": "truncate"},
+    "no overlap": {"window_overlap": 0.0},
+    "much overlap": {"window_overlap": 0.7, "pooling": "none"},
+}
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_equals_the_definition(model: LanguageModel, case: str) -> None:
+    choices = replace(ModelChoices(layers=(3,)), **CASES[case])
+    found = ModelRepresentation(model, choices, MACHINE).embed(NAMES, SEQUENCES)
+    for bases, result in zip(SEQUENCES, found, strict=True):
+        expected = slow(model, bases, choices)
+        assert result.vectors.shape == expected.shape
+        np.testing.assert_allclose(result.vectors, expected, rtol=0, atol=1e-5 * np.abs(expected).max())
+
+
+@pytest.mark.parametrize("pooling", ["mean", "max", "cls", "center"])
+def test_both_strands_are_averaged(model: LanguageModel, pooling: Any) -> None:
+    choices = ModelChoices(pooling=pooling)
+    turned = [reverse_complement(bases) for bases in SEQUENCES]
+    one, other = (ModelRepresentation(model, choices, MACHINE).embed(NAMES, given) for given in (SEQUENCES, turned))
+    both = ModelRepresentation(model, replace(choices, both_strands=True), MACHINE)
+    for found, first, second in zip(both.embed(NAMES, SEQUENCES), one, other, strict=True):
+        np.testing.assert_allclose(found.vectors, (first.vectors + second.vectors) / 2, atol=1e-5)
+    for found, again in zip(both.embed(NAMES, SEQUENCES), both.embed(NAMES, turned), strict=True):
+        np.testing.assert_allclose(found.vectors, again.vectors, atol=1e-5)
+
+
+def test_rows_of_tokens_say_which_bases_they_cover(model: LanguageModel) -> None:
+    for bases, found in zip(
+        SEQUENCES,
+        ModelRepresentation(model, ModelChoices(pooling="none"), MACHINE).embed(NAMES, SEQUENCES),
+        strict=True,
+    ):
+        assert found.starts is not None
+        assert found.ends is not None
+        covered = [bases[start:end] for start, end in zip(found.starts, found.ends, strict=True)]
+        assert "".join(covered) == bases
+        assert len(found.vectors) == len(covered)
+
+
+def test_counts_of_windows_tokens_and_bases_left_out(model: LanguageModel) -> None:
+    bases = "ACG" * 597  # 597 tokens and CLS; 199 of them fit
+    for policy, expected in {"windows": (598, 4, 0), "truncate": (200, 1, 3 * 398)}.items():
+        choices = ModelChoices(long_sequences=policy)  # type: ignore[arg-type]
+        (found,) = ModelRepresentation(model, choices, MACHINE).embed(["x"], [bases])
+        assert (found.n_tokens, found.n_windows, found.truncated) == expected
+
+
+def test_a_long_sequence_fails_by_its_name_on_request(model: LanguageModel) -> None:
+    representation = ModelRepresentation(model, ModelChoices(long_sequences="fail"), MACHINE)
+    with pytest.raises(UserError, match=r"Sequence 's600' has [0-9,]+ tokens, the model .* reads 200"):
+        representation.embed(NAMES, SEQUENCES)
+
+
+def test_every_sequence_is_reported_once(model: LanguageModel) -> None:
+    done: list[int] = []
+    representation = ModelRepresentation(model, ModelChoices(both_strands=False), MACHINE)
+    representation.embed([*NAMES, *NAMES], [*SEQUENCES, *SEQUENCES], done.append)
+    assert sum(done) == 2 * len(SEQUENCES)
+
+
+def test_all_n_is_embedded_and_said(model: LanguageModel) -> None:
+    (found,) = ModelRepresentation(model, ModelChoices(), MACHINE).embed(["n"], ["NNNN"])
+    assert found.status == "all_n"
+    assert np.isfinite(found.vectors).all()
+
+
+def test_kmers_say_when_there_is_none() -> None:
+    found = KmerRepresentation(4, both_strands=False).embed(["a", "b", "c"], ["ACGTA", "ACG", "NNNNN"])
+    assert [one.status for one in found] == ["ok", "no_kmer", "all_n"]
+    assert not found[1].vectors.any()
+
+
+def test_one_hot_of_unequal_lengths_is_refused_by_name() -> None:
+    with pytest.raises(UserError, match="Sequence 'b' has 3 bases, the first 4"):
+        OneHotRepresentation(per_base=False, both_strands=False).embed(["a", "b"], ["ACGT", "ACG"])
+
+
+def test_one_hot_lies_in_a_row_or_one_vector_a_base() -> None:
+    row, base = OneHotRepresentation(False, False), OneHotRepresentation(True, False)
+    (flat,), (apart,) = row.embed(["a"], ["AC"]), base.embed(["a"], ["AC"])
+    assert flat.vectors.tolist() == [1, 0, 0, 0, 0, 1, 0, 0]
+    assert row.dimensions == ["1A", "1C", "1G", "1T", "2A", "2C", "2G", "2T"]
+    assert apart.vectors.tolist() == [[1, 0, 0, 0], [0, 1, 0, 0]]
+    assert base.dimensions == ["A", "C", "G", "T"]
