@@ -1,0 +1,164 @@
+"""How fast embedding is: ratios of CPU time, measured in one run, one thread, interleaved, median of the rounds.
+
+    python tests/benchmarks/embedding.py --rounds 5 --output benchmark.json
+
+The model has random weights in the shape of a Nucleotide Transformer of 40 M parameters (ESM, hidden size 512, 12 layers,
+6-mers). The absolute numbers are this machine's alone; only ratios are worth quoting.
+"""
+
+import argparse
+import itertools
+import json
+import statistics
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import torch
+import transformers
+from torch import nn
+
+sys.path.insert(0, str(Path(__file__).parent.parent.parent / "tools" / "scripts"))
+
+from dnalm.engine.devices import Machine, prepare_machine
+from dnalm.engine.representations import ModelChoices, ModelRepresentation
+from dnalm.models.language_model import LanguageModel
+from dnalm.models.registry import load_language_model
+from dnalm.models.sources import open_model
+from dnalm.models.tokenizers import Encoding
+
+HIDDEN, LAYERS, HEADS, FEED_FORWARD = 512, 12, 16, 2_048
+CARD_LENGTH = 2_048  # tokens that model cards pad every sequence to
+GEMM_SIZE = 1_024  # rows of the matrix multiplication that shows the processor's limit: a batch of tokens
+
+
+def main() -> None:
+    """Measure and print."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--sequences", type=int, default=512)
+    parser.add_argument("--output", type=Path, help="JSON file of the ratios")
+    arguments = parser.parse_args()
+    generator = np.random.default_rng(0)
+    lengths = generator.integers(60, 601, arguments.sequences)
+    sequences = ["".join(generator.choice(list("ACGT"), length)) for length in lengths]
+    with tempfile.TemporaryDirectory() as folder:
+        write_model(Path(folder))
+        variants, cosine = make_variants(Path(folder), sequences)
+        rates: dict[str, list[float]] = {name: [] for name in variants}
+        for number in range(arguments.rounds):
+            for name, (run, count) in variants.items():
+                start = time.process_time()
+                run()
+                rates[name].append(count / (time.process_time() - start))
+            print(f"round {number + 1} of {arguments.rounds} done", flush=True)
+    rate = {name: statistics.median(found) for name, found in rates.items()}
+    results = {
+        "float32 / model card": rate["float32"] / rate["model card"],
+        "float32 / unsorted batches of 32": rate["float32"] / rate["unsorted 32"],
+        "float32 / one by one": rate["float32"] / rate["one by one"],
+        "bfloat16 / model card": rate["bfloat16"] / rate["model card"],
+        "bfloat16 / float32": rate["bfloat16"] / rate["float32"],
+        "lowest cosine of bfloat16 with float32": cosine,
+        "batches of 1,024 tokens / 4,096": rate["float32"] / rate["4,096 tokens"],
+        "batches of 1,024 tokens / 16,384": rate["float32"] / rate["16,384 tokens"],
+        "share of the matrix multiplication rate": rate["float32"] * flops_a_sequence(lengths) / rate["GEMM"],
+    }
+    for name, ratio in results.items():
+        print(f"{name:45s} {ratio:10.4f}")
+    if arguments.output:
+        arguments.output.write_text(json.dumps(results, indent=2) + "\n")
+
+
+def write_model(folder: Path) -> None:
+    """Write the model of random weights as a Hugging Face folder."""
+    kmers = ["".join(kmer) for kmer in itertools.product("ATCG", repeat=6)]
+    vocabulary = ["<unk>", "<pad>", "<mask>", "<cls>", "<eos>", "<bos>", *kmers, *"ATCGN"]
+    config = transformers.EsmConfig(
+        vocab_size=len(vocabulary),
+        hidden_size=HIDDEN,
+        num_hidden_layers=LAYERS,
+        num_attention_heads=HEADS,
+        intermediate_size=FEED_FORWARD,
+        max_position_embeddings=CARD_LENGTH + 2,
+        position_embedding_type="rotary",
+        pad_token_id=1,
+        mask_token_id=2,
+        token_dropout=False,
+        hidden_dropout_prob=0.0,
+        attention_probs_dropout_prob=0.0,
+    )
+    torch.manual_seed(0)
+    transformers.EsmForMaskedLM(config).save_pretrained(folder)
+    (folder / "vocab.txt").write_text("\n".join(vocabulary))
+
+
+def make_variants(folder: Path, sequences: list[str]) -> tuple[dict[str, tuple[Callable[[], object], int]], float]:
+    """Return what is compared, each with what it counts (sequences, or operations), and the cosine of bfloat16."""
+    machine = prepare_machine("cpu", 1, None)
+    model = load_language_model(open_model(folder))
+    encodings = model.encode(sequences)
+    eager = transformers.EsmForMaskedLM.from_pretrained(folder, attn_implementation="eager", trust_remote_code=False)
+    plain = transformers.EsmForMaskedLM.from_pretrained(folder, attn_implementation="sdpa", trust_remote_code=False)
+    lower = ModelRepresentation(load_language_model(open_model(folder)), ModelChoices(), machine)
+    names = [str(number) for number in range(len(sequences))]
+    cosine = lower.change_precision("bfloat16", names, sequences)
+    left, right = torch.randn(GEMM_SIZE, HIDDEN), torch.randn(HIDDEN, FEED_FORWARD)
+
+    def ours(budget: int) -> Callable[[], object]:
+        representation = ModelRepresentation(model, ModelChoices(), replace(machine, batch_tokens=budget))
+        return lambda: representation.embed(names, sequences)
+
+    count = len(sequences)
+    return {
+        "model card": (lambda: like_the_model_card(eager.eval(), encodings[0]), 1),
+        "unsorted 32": (lambda: in_the_order_given(plain.eval(), model, encodings, 32), count),
+        "one by one": (lambda: in_the_order_given(plain.eval().esm, model, encodings, 1), count),
+        "16,384 tokens": (ours(16_384), count),
+        "4,096 tokens": (ours(4_096), count),
+        "float32": (ours(machine.batch_tokens), count),
+        "bfloat16": (lambda: lower.embed(names, sequences), count),
+        "GEMM": (lambda: [left @ right for _ in range(200)], 200 * 2 * GEMM_SIZE * HIDDEN * FEED_FORWARD),
+    }, cosine
+
+
+def like_the_model_card(model: nn.Module, encoding: Encoding) -> object:
+    """Pad to the longest input of the model, keep every layer and the gradients' graph, compute the head."""
+    ids = np.full((1, CARD_LENGTH), 1)
+    ids[0, : len(encoding)] = encoding.ids
+    input_ids = torch.from_numpy(ids)
+    mask = input_ids != 1
+    hidden = model(input_ids, attention_mask=mask, output_hidden_states=True).hidden_states[-1]
+    return (hidden * mask[..., None]).sum(1) / mask.sum(1, keepdim=True)
+
+
+def in_the_order_given(model: nn.Module, tokens_of: LanguageModel, encodings: list[Encoding], size: int) -> object:
+    """Batches as they come, padded to their longest."""
+    vectors = []
+    with torch.inference_mode():
+        for first in range(0, len(encodings), size):
+            batch = encodings[first : first + size]
+            ids = np.full((len(batch), max(map(len, batch))), tokens_of.pad_id)
+            for row, encoding in enumerate(batch):
+                ids[row, : len(encoding)] = encoding.ids
+            input_ids = torch.from_numpy(ids)
+            mask = input_ids != tokens_of.pad_id
+            output = model(input_ids, attention_mask=mask, output_hidden_states=True).hidden_states[-1]
+            vectors.append((output * mask[..., None]).sum(1) / mask.sum(1, keepdim=True))
+    return vectors
+
+
+def flops_a_sequence(lengths: np.ndarray) -> float:
+    """Return the operations of the layers' matrices and of attention, a sequence of mean cost."""
+    tokens = lengths // 6 + lengths % 6 + 1
+    matrices = 2 * LAYERS * (4 * HIDDEN**2 + 2 * HIDDEN * FEED_FORWARD)
+    attention = 4 * LAYERS * HIDDEN
+    return float((tokens * matrices + tokens**2 * attention).mean())
+
+
+if __name__ == "__main__":
+    main()
