@@ -104,6 +104,7 @@ def test_fraction_read_grows_from_0_to_1(tmp_path: Path) -> None:
     path = written(tmp_path, b">a\nACGT\n" * 100_000)
     with FastaReader(path) as reader:
         fractions = [reader.fraction_read for _ in reader]
+        assert reader.fraction_read == 1
     assert fractions == sorted(fractions)
     assert fractions[0] < 0.5
     assert fractions[-1] == 1

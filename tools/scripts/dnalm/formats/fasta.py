@@ -62,7 +62,8 @@ class FastaReader:
     @property
     def fraction_read(self) -> float:
         """The share of the file, as stored, that has been read: 0 to 1."""
-        return min(self._file.tell() / self._size, 1.0)
+        # The text layer closes the file when its last line has been read.
+        return 1.0 if self._file.closed else min(self._file.tell() / self._size, 1.0)
 
     def __iter__(self) -> Iterator[SequenceRecord]:
         name = self.path.name
