@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import shutil
 import sys
 from pathlib import Path
 
@@ -25,6 +26,9 @@ def main() -> int:
     """Start Galaxy, upload, run, save, stop."""
     arguments = parse_arguments()
     state = CHECKOUT / ".galaxy" / "demo"
+    shutil.rmtree(
+        arguments.results, ignore_errors=True
+    )  # nothing of an earlier run shall look like a result of this one
     print("Starting Galaxy with the suite (about half a minute)", flush=True)
     try:
         with GalaxyServer(state, arguments.repository, CHECKOUT / ".environments") as server:

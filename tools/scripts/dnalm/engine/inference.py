@@ -39,11 +39,13 @@ def embed_encodings(
         Shape (encodings, hidden size), float32.
 
     Raises:
-        UserError: one encoding alone is too large for the GPU's memory.
+        UserError: one encoding alone is too large for the GPU's memory, or the model makes NaN or infinity of it.
     """
     vectors = np.empty((len(encodings), model.hidden_size), dtype=np.float32)
     for batch in length_buckets([len(encoding) for encoding in encodings], machine.batch_tokens):
         for indices, rows in _forward(model, encodings, batch, pool, layer, machine.device):
+            if not np.isfinite(rows).all():
+                raise UserError(f"The model '{model.stored.name}' makes NaN or infinite numbers; use another model or float32.")
             vectors[indices] = rows
             on_batch(indices)
     return vectors

@@ -133,7 +133,7 @@ class H5adWriter:
         write_elem(self._file, "var", pd.DataFrame(index=pd.Index(names, dtype=object)))
         for part in ("obsm", "varm", "obsp", "varp", "layers"):
             write_elem(self._file, part, {})
-        write_elem(self._file, "uns", {"dnalm": json.dumps(provenance, sort_keys=True)})
+        write_elem(self._file, "uns", {"dnalm": json.dumps(provenance, sort_keys=True, allow_nan=False)})
         self._file.flush()
         self._disk.check()
 
@@ -181,7 +181,7 @@ class NpzWriter:
             with _npy(archive, "embeddings", np.dtype("<f4"), (self._records, self._dimensions)) as entry:
                 self._vectors.seek(0)
                 shutil.copyfileobj(self._vectors, entry, CHUNK_BYTES)
-            said = np.array(json.dumps(provenance, sort_keys=True))
+            said = np.array(json.dumps(provenance, sort_keys=True, allow_nan=False))
             with _npy(archive, "provenance", said.dtype, ()) as entry:
                 entry.write(said.tobytes())
 

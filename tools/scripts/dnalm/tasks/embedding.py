@@ -29,6 +29,8 @@ BUFFER_RECORDS = 8_192
 BUFFER_BASES = 4_000_000
 # Sequences on which the deviation of a lower precision is measured.
 COMPARED = 16
+# Ids of which a repeat is noticed: a bound on memory, far above what people compare.
+MOST_REMEMBERED = 1_000_000
 
 
 @dataclass(frozen=True)
@@ -77,7 +79,7 @@ def embed(options: EmbeddingOptions) -> None:
                 summary.append(columns | {"embedding_norm": _rounded_norms(vectors)})
             _count(counts, columns, seen)
         chosen = {name: getattr(options, name) for name in ("layer", "pooling", "dtype")}
-        facts = provenance("dnalm_embed", chosen, embedder.facts(deviation), dict(counts))
+        facts = provenance("dnalm_embed", chosen, embedder.facts(deviation), machine.device.type, dict(counts))
         writer.finish(facts)
         _report(counts, facts)
 
@@ -195,7 +197,8 @@ def _count(counts: Counter[str], columns: dict[str, list[Any]], seen: set[int]) 
         counts[kind] += sum(columns[kind])
     for name in columns["id"]:
         counts["duplicate_ids"] += hash(name) in seen
-        seen.add(hash(name))
+        if len(seen) < MOST_REMEMBERED:
+            seen.add(hash(name))
 
 
 def _report(counts: Counter[str], facts: dict[str, Any]) -> None:
