@@ -3,6 +3,7 @@
 #   galaxy   a real Galaxy from packages
 #   planemo  the linter and builder of Galaxy tools
 PYTHON ?= python3
+SERVE ?= # options of tests/galaxy/serve.py
 ENVIRONMENTS := .environments
 TOOLS := $(ENVIRONMENTS)/tools/bin
 PLANEMO := $(ENVIRONMENTS)/planemo/bin/planemo
@@ -23,7 +24,7 @@ demo: environments
 	@$(TOOLS)/python tests/galaxy/demo.py
 
 serve: environments
-	@$(TOOLS)/python tests/galaxy/serve.py
+	@$(TOOLS)/python tests/galaxy/serve.py $(SERVE)
 
 test: lint
 	$(TOOLS)/python -m pytest --verbose --durations=10

@@ -56,6 +56,24 @@ ARCHITECTURES: dict[str, tuple[str, dict[str, Any]]] = {
         "ModernBertForMaskedLM",
         {"global_attn_every_n_layers": 2, "local_attention": 8, "cls_token_id": 3, "sep_token_id": 3},
     ),
+    "deberta-v2": ("DebertaV2ForMaskedLM", {"relative_attention": True, "pos_att_type": ["p2c", "c2p"]}),
+    "distilbert": ("DistilBertForMaskedLM", {"n_layers": 3, "n_heads": 4, "hidden_dim": 48}),
+    "electra": ("ElectraForMaskedLM", {"embedding_size": 32}),
+    "roberta": ("RobertaForMaskedLM", {}),
+    "roformer": ("RoFormerForMaskedLM", {"embedding_size": 32}),
+    "gemma": ("GemmaForCausalLM", DECODER | {"head_dim": 8}),
+    "gemma2": ("Gemma2ForCausalLM", DECODER | {"head_dim": 8, "sliding_window": 8}),
+    "gpt2": ("GPT2LMHeadModel", {}),
+    "gpt_neox": ("GPTNeoXForCausalLM", {}),
+    "modernbert-decoder": (
+        "ModernBertDecoderForCausalLM",
+        {"local_attention": 8, "cls_token_id": 3, "sep_token_id": 3, "bos_token_id": 3, "eos_token_id": 3},
+    ),
+    "olmo2": ("Olmo2ForCausalLM", DECODER),
+    "phi": ("PhiForCausalLM", DECODER),
+    "qwen2": ("Qwen2ForCausalLM", DECODER),
+    "qwen3": ("Qwen3ForCausalLM", DECODER | {"head_dim": 8}),
+    "starcoder2": ("Starcoder2ForCausalLM", DECODER),
     "llama": ("LlamaForCausalLM", DECODER),
     "mistral": ("MistralForCausalLM", DECODER),
     "mixtral": ("MixtralForCausalLM", DECODER | {"num_local_experts": 4, "num_experts_per_tok": 1}),
@@ -78,7 +96,7 @@ def model_folder(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Pa
             class_name, settings = ARCHITECTURES[architecture]
             model_class = getattr(transformers, class_name)
             torch.manual_seed(1)
-            model_class(model_class.config_class(**SIZES, **settings)).save_pretrained(folder)
+            model_class(model_class.config_class(**(SIZES | settings))).save_pretrained(folder)
             (folder / "vocab.txt").write_text("\n".join(VOCABULARY))
             (folder / "tokenizer_config.json").write_text(json.dumps({"eos_token": None, "model_max_length": 200}))
             made[architecture] = folder

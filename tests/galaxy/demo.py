@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import shutil
 import sys
 from pathlib import Path
 
@@ -10,13 +11,14 @@ import client
 from server import GalaxyServer, ServerError
 
 CHECKOUT = Path(__file__).resolve().parents[2]
+RESULTS = CHECKOUT / "demo-results"
 
 
 def parse_arguments() -> argparse.Namespace:
     """Read the command line."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--repository", type=Path, default=CHECKOUT, help="the folder with tools/")
-    parser.add_argument("--results", type=Path, default=CHECKOUT / "demo-results", help="where outputs are saved")
+    parser.add_argument("--results", type=Path, default=RESULTS, help="where outputs are saved")
     parser.add_argument("--sequences", type=Path, default=CHECKOUT / "test-data" / "two_genomes.fasta")
     return parser.parse_args()
 
@@ -25,6 +27,8 @@ def main() -> int:
     """Start Galaxy, upload, run, save, stop."""
     arguments = parse_arguments()
     state = CHECKOUT / ".galaxy" / "demo"
+    if arguments.results == RESULTS:  # nothing of an earlier run shall look like a result of this one
+        shutil.rmtree(RESULTS, ignore_errors=True)
     print("Starting Galaxy with the suite (about half a minute)", flush=True)
     try:
         with GalaxyServer(state, arguments.repository, CHECKOUT / ".environments") as server:

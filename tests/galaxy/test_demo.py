@@ -25,7 +25,7 @@ def test_make_demo_saves_its_results_and_leaves_nothing_running() -> None:
 
 def test_make_serve_prints_its_address_and_stops_on_ctrl_c(tmp_path: Path) -> None:
     served = subprocess.Popen(
-        ["make", "serve"],
+        ["make", "serve", f"SERVE=--state-directory {tmp_path / 'serve'}"],
         cwd=REPOSITORY,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
@@ -42,6 +42,6 @@ def test_make_serve_prints_its_address_and_stops_on_ctrl_c(tmp_path: Path) -> No
     os.killpg(served.pid, signal.SIGINT)
     served.communicate(timeout=120)
     deadline = time.monotonic() + 30
-    while processes.of_state_directory(STATE / "serve") and time.monotonic() < deadline:
+    while processes.of_state_directory(tmp_path / "serve") and time.monotonic() < deadline:
         time.sleep(0.5)
-    assert processes.of_state_directory(STATE / "serve") == []
+    assert processes.of_state_directory(tmp_path / "serve") == []

@@ -1,3 +1,4 @@
+import dataclasses
 import json
 import shutil
 from collections.abc import Callable
@@ -11,6 +12,7 @@ import transformers
 from conftest import ARCHITECTURES, SHARED_DATA
 from dnalm.engine.inference import Piece, pad
 from dnalm.errors import UserError
+from dnalm.models import transformers_native
 from dnalm.models.model_file import write_model_file
 from dnalm.models.registry import load_language_model
 from dnalm.models.sources import open_model
@@ -40,7 +42,7 @@ def test_hidden_states_of_every_layer_equal_plain_transformers(model_folder: Mod
         (encoding,) = model.encode([sequence])
         ids = torch.from_numpy(encoding.ids)[None]
         with torch.inference_mode():
-            expected = reference(ids, torch.ones_like(ids), output_hidden_states=True).hidden_states
+            expected = reference(ids, attention_mask=torch.ones_like(ids), output_hidden_states=True).hidden_states
             everything = model.hidden_states(ids, None, range(len(model.layers) + 1))
             for layer in range(len(model.layers) + 1):
                 (found,) = model.hidden_states(ids, None, [layer])
@@ -115,6 +117,42 @@ def test_layers_are_counted_from_both_ends(model_folder: ModelFolder) -> None:
             model.layer_number(layer)
 
 
+def test_every_architecture_that_is_read_is_tested() -> None:
+    assert {name.split("-rotary")[0].split("-absolute")[0] for name in ARCHITECTURES} == set(
+        transformers_native.ARCHITECTURES
+    )
+
+
+@pytest.mark.parametrize("architecture", ["bert", "esm-absolute", "mixtral"])
+def test_a_model_without_head_gives_the_same(model_folder: ModelFolder, tmp_path: Path, architecture: str) -> None:
+    folder = model_folder(architecture)
+    transformers.AutoModel.from_pretrained(folder, trust_remote_code=False).save_pretrained(tmp_path)
+    for name in ("vocab.txt", "tokenizer_config.json"):
+        shutil.copy(folder / name, tmp_path)
+    models = [load_language_model(open_model(place)) for place in (folder, tmp_path)]
+    assert len(models[1].stored.tensors) < len(models[0].stored.tensors) or architecture == "bert"
+    (encoding,) = models[0].encode([SEQUENCES[0]])
+    ids = torch.from_numpy(encoding.ids)[None]
+    with torch.inference_mode():
+        first, second = (model.hidden_states(ids, None, [3])[0] for model in models)
+    assert torch.equal(first, second)
+
+
+@pytest.mark.parametrize(
+    ("architecture", "positions"),
+    [("bert", 256), ("roberta", 254), ("esm-absolute", 254), ("esm-rotary", 254), ("llama", 256), ("gpt2", 256)],
+)
+def test_a_sequence_as_long_as_the_positions_runs(model_folder: ModelFolder, architecture: str, positions: int) -> None:
+    """Without a limit of the tokenizer, the model's own positions decide; all of them can be used."""
+    stored = open_model(model_folder(architecture))
+    files = {"vocab.txt": stored.tokenizer["vocab.txt"]}
+    model = load_language_model(dataclasses.replace(stored, tokenizer=files))
+    assert model.context_length == positions
+    ids = torch.full((1, positions), 5)
+    with torch.inference_mode():
+        assert torch.isfinite(model.hidden_states(ids, None, [3])[0]).all()
+
+
 @pytest.mark.parametrize(
     ("architecture", "context", "causal"), [("esm-absolute", 200, False), ("bert", 200, False), ("llama", 200, True)]
 )
@@ -161,11 +199,29 @@ REFUSED: dict[str, tuple[str, Callable[[dict[str, Any], dict[str, torch.Tensor]]
         "'hyena' .* is unknown",
     ),
     "no architecture": ("bert", lambda config, tensors: config.pop("model_type"), "architecture 'None' .* is unknown"),
-    "no language model": (
+    "no text": ("bert", lambda config, tensors: config.update(model_type="vit"), "'vit' .* is unknown"),
+    "architecture of another kind": ("bert", lambda config, tensors: config.update(model_type=[5]), "is unknown here"),
+    "half of a pair": (
         "bert",
-        lambda config, tensors: config.update(model_type="vit"),
-        "'vit' .* no language model",
+        lambda config, tensors: config.update(is_decoder=True),
+        "half of an encoder and decoder",
     ),
+    "unsteady positions": (
+        "llama",
+        lambda config, tensors: config.update(
+            rope_parameters={"rope_type": "dynamic", "factor": 2.0, "rope_theta": 1e4}
+        ),
+        "change with the longest sequence of a batch",
+    ),
+    "endless labels": ("bert", lambda config, tensors: config.update(num_labels=10**9), "over 100,000 labels"),
+    "endless list": ("gpt2", lambda config, tensors: config.update(n_layer=10**9), "n_layer = 1,000,000,000"),
+    "deep": ("bert", lambda config, tensors: config.update(a={"b": {"c": {"d": {"e": {}}}}}), "nested too deep"),
+    "no heads": ("bert", lambda config, tensors: config.update(num_attention_heads=0), "cannot be loaded"),
+    "uneven heads": ("llama", lambda config, tensors: config.update(num_attention_heads=3), "model 'changed'"),
+    "negative": ("llama", lambda config, tensors: config.update(hidden_size=-32), "model 'changed'"),
+    "no layers": ("bert", lambda config, tensors: config.update(num_hidden_layers=0), "is unknown"),
+    "no positions": ("bert", lambda config, tensors: config.update(max_position_embeddings=1), "has the shape"),
+    "odd activation": ("bert", lambda config, tensors: config.update(hidden_act="foo"), "cannot be loaded"),
     "quantised": ("bert", lambda config, tensors: config.update(quantization_config={"bits": 4}), "is quantised"),
     "huge": ("bert", lambda config, tensors: config.update(hidden_size=10**6), "has the shape"),
     "endless layers": ("bert", lambda config, tensors: config.update(num_hidden_layers=10**9), "num_hidden_layers"),
@@ -174,7 +230,7 @@ REFUSED: dict[str, tuple[str, Callable[[dict[str, Any], dict[str, torch.Tensor]]
         lambda config, tensors: config.update(max_position_embeddings=10**9),
         "max_position",
     ),
-    "nonsense": ("llama", lambda config, tensors: config.update(hidden_size="wide"), "is refused by transformers"),
+    "nonsense": ("llama", lambda config, tensors: config.update(hidden_size="wide"), "cannot be loaded"),
 }
 
 
@@ -190,7 +246,10 @@ def test_a_model_whose_parts_do_not_fit_is_refused(model_folder: ModelFolder, tm
 def test_remote_code_and_strange_pads_of_a_config_are_ignored(model_folder: ModelFolder, tmp_path: Path) -> None:
     def change(config: dict[str, Any], tensors: dict[str, torch.Tensor]) -> None:
         config["auto_map"] = {"AutoModel": "modeling_evil.EvilModel"}
-        config["_attn_implementation"] = "somebody/kernel"
+        config["_attn_implementation"] = config["attn_implementation"] = "somebody/kernel"
+        config["experts_implementation"] = "somebody/kernel"
+        config["return_dict"] = False
+        config["architectures"] = 5
         config["transformers_weights"] = "/etc/passwd"
         config["pad_token_id"] = config["vocab_size"]
 

@@ -45,7 +45,9 @@ def test_an_end_token_is_added_only_where_the_settings_name_one() -> None:
     (with_end,) = KmerTokenizer(vocabulary, {"eos_token": {"content": "<eos>"}}).encode(["AC"])
     assert without.ids.tolist() == [0, 3, 4]
     assert with_end.ids.tolist() == [0, 3, 4, 2]
-    assert (with_end.starts[-1], with_end.ends[-1]) == (2, 2)
+    assert with_end.special.tolist() == [True, False, False, True]
+    assert with_end.ends.max() == 2
+    assert with_end.truncated(3).ends.max() == 1
 
 
 @pytest.mark.parametrize(
@@ -102,7 +104,11 @@ def test_a_truncated_encoding_keeps_its_last_special_token() -> None:
     ("files", "sentence"),
     [
         ({}, "no tokenizer.json and no vocab.txt"),
-        ({"tokenizer.json": {"model": "nonsense"}}, "tokenizer.json cannot be read"),
+        ({"vocab.txt": 5}, "vocab.txt is not what a tokenizer needs"),
+        ({"vocab.txt": "A", "tokenizer_config.json": []}, "tokenizer_config.json is not what"),
+        ({"vocab.txt": "A", "special_tokens_map.json": None}, "special_tokens_map.json is not what"),
+        ({"tokenizer.json": "text"}, "tokenizer.json is not what"),
+        ({"tokenizer.json": {"model": "nonsense"}}, "tokenizer.json cannot be used"),
     ],
 )
 def test_a_model_without_a_tokenizer_is_refused(files: dict[str, Any], sentence: str) -> None:

@@ -1,10 +1,13 @@
 """What every entry script shares: the options of the machine, and errors told in one sentence."""
 
 import argparse
+import contextlib
 import errno
+import io
 import os
 import signal
 import sys
+import warnings
 from collections.abc import Callable, Sequence
 from types import FrameType
 from typing import NoReturn
@@ -56,6 +59,10 @@ def run(
     """Run a task and return the exit code: 0, 1 with one sentence, or 137 when the host's memory is exhausted."""
     arguments = parser.parse_args(argv)
     signal.signal(signal.SIGTERM, _end)
+    warnings.simplefilter("ignore")  # of libraries, to their callers: a user can do nothing about them
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
     # Before any heavy import, which reads them once.
     os.environ.update(HF_HUB_OFFLINE="1", TRANSFORMERS_OFFLINE="1", HF_HUB_DISABLE_TELEMETRY="1")
     try:
@@ -65,6 +72,9 @@ def run(
     except MemoryError:
         _say(parser.prog, "The job's memory is exhausted; run it with more memory.")
         return OUT_OF_MEMORY_EXIT_CODE
+    except BrokenPipeError:  # whoever read our words has left; nobody is left to tell
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
     except OSError as error:
         if error.errno not in DISK_IS_FULL:
             raise
@@ -79,6 +89,10 @@ def _end(signal_number: int, frame: FrameType | None) -> NoReturn:
 
 
 def _say(program: str, sentence: str) -> int:
-    sys.stdout.flush()
-    print(f"{program}: {sentence}", file=sys.stderr, flush=True)
+    """Print one line, whatever names of files and records it quotes."""
+    one_line = "".join(letter if letter.isprintable() else "\ufffd" for letter in sentence)
+    with contextlib.suppress(OSError):
+        sys.stdout.flush()
+    with contextlib.suppress(OSError):
+        print(f"{program}: {one_line}", file=sys.stderr, flush=True)
     return 1

@@ -44,6 +44,7 @@ def prepare_machine(device: str, threads: int | None, batch_tokens: int | None, 
     number = thread_count(threads)
     torch.set_num_threads(number)
     torch.manual_seed(seed)
+    torch.backends.cudnn.allow_tf32 = False  # float32 means float32, on a GPU too
     # The tokenizers library reads these before its first batch.
     os.environ["RAYON_NUM_THREADS"] = str(number)
     os.environ["TOKENIZERS_PARALLELISM"] = "true" if number > 1 else "false"
@@ -57,7 +58,7 @@ def thread_count(asked: int | None) -> int:
     """
     limits = [len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1]
     slots = os.environ.get("GALAXY_SLOTS", "")
-    limits += [int(slots)] if slots.isdigit() else []
+    limits += [int(slots)] if slots.isascii() and slots.isdigit() else []
     limits += [asked] if asked else []
     limits += [quota] if (quota := _cgroup_processors()) else []
     return max(1, min(limits))

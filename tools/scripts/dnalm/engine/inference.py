@@ -48,11 +48,13 @@ def run_pieces(
         on_batch: told the indices of each batch when it is done.
 
     Raises:
-        UserError: one piece alone is too large for the GPU's memory.
+        UserError: one piece alone is too large for the GPU's memory, or the model makes NaN or infinity of it.
     """
     results: list[NDArray[np.float32] | None] = [None] * len(pieces)
     for batch in length_buckets([len(piece) for piece in pieces], machine.batch_tokens):
         for indices, found in _forward(pieces, batch, states, reduce, pad_id, machine.device):
+            if not all(np.isfinite(result).all() for result in found):
+                raise UserError("The model makes NaN or infinite numbers of a sequence; use another model, or float32.")
             for index, result in zip(indices, found, strict=True):
                 results[index] = result
             on_batch(indices)

@@ -149,7 +149,7 @@ class H5adWriter:
         write_elem(self._file, "var", pd.DataFrame(index=pd.Index(names, dtype=object)))
         for part in ("obsm", "varm", "obsp", "varp", "layers"):
             write_elem(self._file, part, {})
-        write_elem(self._file, "uns", {"dnalm": json.dumps(provenance, sort_keys=True)})
+        write_elem(self._file, "uns", {"dnalm": json.dumps(provenance, sort_keys=True, allow_nan=False)})
         self._file.flush()
         self._disk.check()
 
@@ -214,7 +214,7 @@ class NpzWriter:
                     self._copy(archive, name, "<i8", (self._rows,))
                 with _npy(archive, "offsets", np.dtype("<i8"), (records + 1,)) as entry:
                     entry.write(np.array([*self._offsets, self._rows], dtype="<i8").tobytes())
-            said = np.array(json.dumps(provenance, sort_keys=True))
+            said = np.array(json.dumps(provenance, sort_keys=True, allow_nan=False))
             with _npy(archive, "provenance", said.dtype, ()) as entry:
                 entry.write(said.tobytes())
 
@@ -258,7 +258,7 @@ class ParquetWriter:
 
     def finish(self, provenance: Mapping[str, Any]) -> None:
         """Add what was run to the file's metadata (key `dnalm`) and complete it."""
-        self._writer.add_key_value_metadata({"dnalm": json.dumps(provenance, sort_keys=True)})
+        self._writer.add_key_value_metadata({"dnalm": json.dumps(provenance, sort_keys=True, allow_nan=False)})
         self._writer.close()
         self._disk.flush()
 

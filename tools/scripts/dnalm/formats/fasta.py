@@ -16,6 +16,7 @@ from Bio.SeqIO.FastaIO import SimpleFastaParser
 from dnalm.errors import UserError
 
 AMBIGUOUS = b"RYSWKMBDHV"  # IUPAC nucleotide codes for more than one base, N apart (NC-IUB 1984)
+LONGEST_ID = 1_000  # letters; a longer one is a sequence without its line break
 LOWER_CASE = string.ascii_lowercase.encode()
 NORMALISED = bytes.maketrans(b"U" + AMBIGUOUS, b"T" + b"N" * len(AMBIGUOUS))
 PROTEIN_ONLY = set("EFILPQ")  # letters of amino acids that are no nucleotide code
@@ -48,6 +49,8 @@ class FastaReader:
     def __init__(self, path: Path) -> None:
         self.path = path
         try:
+            if path.exists() and not path.is_file():
+                raise UserError(f"'{path}' is no plain file; give a FASTA file.")
             self._file: BinaryIO = path.open("rb")
         except OSError as error:
             raise UserError(f"The file '{path}' cannot be read ({error.strerror}); check its name.") from error
@@ -125,6 +128,10 @@ def _record(title: str, letters: str, number: int, name: str) -> SequenceRecord:
     where = f"Record {number} ('{words[0][:80]}') of '{name}'"
     if "\0" in title:
         raise UserError(f"{where} has a NUL byte in its name; the file is damaged.")
+    if not words[0].isprintable():
+        raise UserError(f"{where} has a control character in its name; remove it.")
+    if len(words[0]) > LONGEST_ID:
+        raise UserError(f"{where} has a name of {len(words[0]):,} letters; use at most {LONGEST_ID:,}.")
     if not letters:
         raise UserError(f"{where} has no sequence; add one or remove the record.")
     return normalised(words[0], letters, where)
@@ -156,7 +163,7 @@ def normalised(name: str, letters: str, where: str) -> SequenceRecord:
 def _foreign_letter(where: str, letters: str) -> UserError:
     """Say which letter of a record is no nucleotide, and at which position (1-based)."""
     known = "ACGTNU" + AMBIGUOUS.decode()
-    position, letter = next((i, x) for i, x in enumerate(letters, start=1) if x.upper() not in known)
+    position, letter = next((i, x) for i, x in enumerate(letters, start=1) if x.upper() not in known or not x.isascii())
     at = f"at position {position}"
     if letter == "\0":
         return UserError(f"{where} has a NUL byte {at}; the file is damaged.")

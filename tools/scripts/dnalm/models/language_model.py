@@ -59,8 +59,23 @@ class LanguageModel:
         return number
 
     def encode(self, sequences: Sequence[str]) -> list[Encoding]:
-        """Tokenize sequences; raise UserError if the tokenizer makes ids that the model lacks."""
+        """Tokenize sequences.
+
+        Raises:
+            UserError: the tokenizer drops letters, makes ids that the model lacks, or more special tokens than it reads.
+        """
         encodings = self.tokenizer.encode(sequences)
+        for bases, encoding in zip(sequences, encodings, strict=True):
+            if int((encoding.ends - encoding.starts).sum()) != len(bases):
+                raise UserError(
+                    f"The tokenizer of the model '{self.stored.name}' drops letters of a sequence ({bases[:20]} …); "
+                    "use a model whose tokenizer knows A, C, G, T and N."
+                )
+            if self.context_length is not None and encoding.special.sum() >= self.context_length:
+                raise UserError(
+                    f"The model '{self.stored.name}' reads {self.context_length:,} tokens, which leaves no room beside its "
+                    "special tokens; use an intact model."
+                )
         largest = max((int(encoding.ids.max()) for encoding in encodings if len(encoding)), default=0)
         if largest >= self.vocabulary_size:
             raise UserError(

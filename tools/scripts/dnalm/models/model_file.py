@@ -21,10 +21,12 @@ from typing import Any
 import torch
 from safetensors import safe_open
 
-from dnalm.errors import UserError
+from dnalm.errors import UserError, shown
 
 LAYOUT_VERSION = "1"
 LARGEST_HEADER = 100_000_000  # bytes; the official reader's own limit
+MOST_TENSORS = 200_000
+MOST_DIMENSIONS, LARGEST_COUNT = 8, 2**48
 DTYPES = {
     "F64": torch.float64,
     "F32": torch.float32,
@@ -64,6 +66,7 @@ class StoredModel:
         config: the architecture's config.json.
         tokenizer: tokenizer file name → content (parsed JSON, or text).
         licence, labels, provenance: what the model says of itself, where known.
+        is_one_file: whether it is a model file, config and tokenizer included.
     """
 
     name: str
@@ -74,6 +77,7 @@ class StoredModel:
     licence: str | None = None
     labels: list[str] | None = None
     provenance: dict[str, Any] = field(default_factory=dict)
+    is_one_file: bool = False
 
     def read_tensors(self) -> dict[str, torch.Tensor]:
         """Return the weights, memory-mapped; raise UserError if one holds NaN or infinity."""
@@ -89,12 +93,19 @@ class StoredModel:
         return weights
 
     def sha256(self) -> str:
-        """Return the SHA-256 of the weights' files, in hexadecimal; of several files, that of their digests."""
+        """Return what identifies the model, in hexadecimal.
+
+        Of a model file its SHA-256; of a folder that of its weights' digests, its config and its tokenizer, since each of
+        them changes results.
+        """
         digests = []
         for path in self.files:
             with path.open("rb") as file:
                 digests.append(hashlib.file_digest(file, "sha256").hexdigest())
-        return digests[0] if len(digests) == 1 else hashlib.sha256("".join(digests).encode()).hexdigest()
+        if self.is_one_file:
+            return digests[0]
+        whole = _canonical_json([digests, self.config, self.tokenizer])
+        return hashlib.sha256(whole.encode("utf-8", "surrogatepass")).hexdigest()
 
 
 def is_finite(tensor: torch.Tensor) -> bool:
@@ -167,11 +178,11 @@ def read_model_file(path: Path) -> StoredModel:
     said = {key: _metadata_json(metadata, key, path) for key in KINDS_OF_METADATA if key in metadata}
     if metadata.get("dnalm") != LAYOUT_VERSION:
         raise UserError(
-            f"The model file '{path.name}' has layout version '{metadata.get('dnalm')}', this tool reads "
+            f"The model file '{path.name}' has layout version '{shown(metadata.get('dnalm'))}', this tool reads "
             f"'{LAYOUT_VERSION}'; use a newer version of the tool."
         )
     return StoredModel(
-        name=said.get("name", path.stem),
+        name=shown(said.get("name", path.stem)),
         files=(path,),
         tensors={key: info for key, info in tensors.items() if not key.startswith(TRAINING_PREFIX)},
         config=said["config"],
@@ -179,6 +190,7 @@ def read_model_file(path: Path) -> StoredModel:
         licence=said.get("licence"),
         labels=said.get("labels"),
         provenance=said.get("provenance", {}),
+        is_one_file=True,
     )
 
 
@@ -190,6 +202,8 @@ def read_header(path: Path) -> tuple[dict[str, str], dict[str, TensorInfo]]:
             with shapes, tensors that overlap, leave gaps or lie outside the file.
     """
     try:
+        if not path.is_file():
+            raise UserError(f"The model '{path}' is no plain file; check its name.")
         size = path.stat().st_size
         file = path.open("rb")
     except OSError as error:
@@ -200,7 +214,7 @@ def read_header(path: Path) -> tuple[dict[str, str], dict[str, TensorInfo]]:
             raise _damaged(path, "it is too short to be safetensors")
         length = struct.unpack("<Q", start)[0]
         if length > LARGEST_HEADER:
-            raise _damaged(path, "it does not start with the header of a safetensors file")
+            raise _damaged(path, "it does not start with the header of a safetensors file, or one of over 100 MB")
         if length > size - 8:
             raise _damaged(path, "it is cut short within its header")
         raw = file.read(length)
@@ -209,8 +223,8 @@ def read_header(path: Path) -> tuple[dict[str, str], dict[str, TensorInfo]]:
     if not isinstance(metadata, dict) or not all(isinstance(value, str) for value in metadata.values()):
         raise _damaged(path, "its metadata are not all text")
     tensors = {name: _tensor_info(path, name, entry) for name, entry in header.items()}
-    if not tensors:
-        raise _damaged(path, "it holds no tensor")
+    if not 0 < len(tensors) <= MOST_TENSORS:
+        raise _damaged(path, f"it holds {len(tensors):,} tensors")
     position = 0
     for name, info in sorted(tensors.items(), key=lambda item: (item[1].start, item[1].end)):
         if info.start != position:
@@ -227,7 +241,7 @@ def _tensor_info(path: Path, name: str, entry: object) -> TensorInfo:
         raise _damaged(path, f"tensor '{name}' is not described as safetensors asks")
     dtype, shape, offsets = entry["dtype"], entry["shape"], entry["data_offsets"]
     if not isinstance(dtype, str) or dtype not in DTYPES:
-        raise _damaged(path, f"tensor '{name}' has the unknown type '{str(dtype)[:40]}'")
+        raise _damaged(path, f"tensor '{name}' has the unknown type '{shown(dtype)}'")
     if not _are_counts(shape) or not _are_counts(offsets) or len(offsets) != 2:
         raise _damaged(path, f"tensor '{name}' has a shape or place that is no whole number")
     start, end = offsets
@@ -237,7 +251,11 @@ def _tensor_info(path: Path, name: str, entry: object) -> TensorInfo:
 
 
 def _are_counts(values: object) -> bool:
-    return isinstance(values, list) and all(type(value) is int and value >= 0 for value in values)
+    return (
+        isinstance(values, list)
+        and len(values) <= MOST_DIMENSIONS
+        and all(type(value) is int and 0 <= value < LARGEST_COUNT for value in values)
+    )
 
 
 def _json_object(raw: bytes, path: Path) -> dict[str, Any]:
@@ -250,7 +268,9 @@ def _json_object(raw: bytes, path: Path) -> dict[str, Any]:
         return found
 
     try:
-        header = json.loads(raw, object_pairs_hook=without_duplicates)
+        if not raw.startswith(b"{"):
+            raise ValueError
+        header = json.loads(raw.decode("utf-8"), object_pairs_hook=without_duplicates)
     except (ValueError, RecursionError) as error:
         raise _damaged(path, "its header is no JSON") from error
     if not isinstance(header, dict):

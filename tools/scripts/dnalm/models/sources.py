@@ -20,9 +20,13 @@ def open_model(path: Path) -> StoredModel:
     Raises:
         UserError: there is none of these, or its files are damaged.
     """
-    if path.is_dir():
+    try:
+        is_folder, exists = path.is_dir(), path.exists()
+    except OSError as error:
+        raise UserError(f"The model '{path}' cannot be read ({error.strerror}); check its name.") from error
+    if is_folder:
         return _read_folder(_snapshot(path), name=_folder_name(path))
-    if not path.exists():
+    if not exists:
         raise UserError(f"There is no model at '{path}'; check the name, or ask the admin to repair the data table.")
     return read_model_file(path)
 
@@ -77,10 +81,11 @@ def _weight_files(folder: Path) -> tuple[Path, ...]:
         pickled = any(folder.glob("*.bin")) or any(folder.glob("*.pt"))
         why = "only pickled weights, which are never read in a job" if pickled else "no model.safetensors"
         raise UserError(f"The model folder '{folder}' has {why}; ask the admin to install the model as safetensors.")
-    names = set(_read_json_object(index).get("weight_map", {}).values())
+    weight_map = _read_json_object(index).get("weight_map")
+    names = list(weight_map.values()) if isinstance(weight_map, dict) else []
     if not names or any(not isinstance(name, str) or name != Path(name).name for name in names):
         raise UserError(f"The index '{index}' names no shards, or files outside its folder; install the model again.")
-    return tuple(folder / name for name in sorted(names))
+    return tuple(folder / name for name in sorted(set(names)))
 
 
 def _read_text(path: Path) -> str:

@@ -1,8 +1,9 @@
 """From bases to token ids: tokenizer.json (BPE and others), k-mer vocabularies, single letters."""
 
+import contextlib
 import itertools
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -10,11 +11,17 @@ import numpy as np
 from numpy.typing import NDArray
 from tokenizers import Tokenizer as RustTokenizer
 
-from dnalm.errors import UserError
+from dnalm.errors import UserError, shown
 
 Ids = NDArray[np.int64]
 LONGEST_KMER = 8  # 65,536 tokens; no published DNA vocabulary has longer fixed words
 LETTERS = "ACGT"
+KINDS_OF_FILES = {
+    "tokenizer.json": dict,
+    "vocab.txt": str,
+    "tokenizer_config.json": dict,
+    "special_tokens_map.json": dict,
+}
 NO_LIMIT = 10**9  # Hugging Face writes 10**30 for "no limit"
 
 
@@ -24,7 +31,7 @@ class Encoding:
 
     Attributes:
         ids: token ids, special tokens included; shape (tokens,).
-        starts, ends: 0-based half-open bases of each token; equal for special tokens; shape (tokens,).
+        starts, ends: 0-based half-open bases of each token; both 0 for special tokens; shape (tokens,).
     """
 
     ids: Ids
@@ -70,6 +77,9 @@ def tokenizer_from_files(files: Mapping[str, Any]) -> Tokenizer:
     Raises:
         UserError: there is neither, or they do not describe a DNA tokenizer.
     """
+    for name, kind in KINDS_OF_FILES.items():
+        if name in files and not isinstance(files[name], kind):
+            raise UserError(f"The model's {name} is not what a tokenizer needs; use an intact model.")
     settings = {**files.get("special_tokens_map.json", {}), **files.get("tokenizer_config.json", {})}
     if "tokenizer.json" in files:
         return JsonTokenizer(files["tokenizer.json"], settings)
@@ -123,8 +133,7 @@ class KmerTokenizer:
         if self.cls_id is not None:
             ids, starts, ends = np.r_[self.cls_id, ids], np.r_[0, starts], np.r_[0, ends]
         if self.eos_id is not None:
-            last = len(sequence)
-            ids, starts, ends = np.r_[ids, self.eos_id], np.r_[starts, last], np.r_[ends, last]
+            ids, starts, ends = np.r_[ids, self.eos_id], np.r_[starts, 0], np.r_[ends, 0]
         return Encoding(ids, starts, ends)
 
     def _words(self, codes: Ids) -> tuple[Ids, Ids]:
@@ -151,17 +160,15 @@ class JsonTokenizer:
     """A tokenizer.json, run by the `tokenizers` library; its own post-processor adds the special tokens."""
 
     def __init__(self, description: Mapping[str, Any], settings: Mapping[str, Any]) -> None:
-        try:
+        with _library_errors():
             self._tokenizer = RustTokenizer.from_str(json.dumps(description))
-        except Exception as error:  # the library raises bare Exception
-            raise UserError(f"The model's tokenizer.json cannot be read ({error}); use an intact model.") from error
-        # A file may carry the truncation and padding of its last use.
-        self._tokenizer.no_truncation()
-        self._tokenizer.no_padding()
-        self.pad_id = self._id(settings.get("pad_token"), "[PAD]", "<pad>")
-        first = self._tokenizer.encode("A")
+            # A file may carry the truncation and padding of its last use.
+            self._tokenizer.no_truncation()
+            self._tokenizer.no_padding()
+            first = self._tokenizer.encode("A")
         if not first.ids:
             raise UserError("The model's tokenizer.json makes no token of the letter A; use a DNA model.")
+        self.pad_id = self._id(settings.get("pad_token"), "[PAD]", "<pad>")
         self.cls_id = first.ids[0] if first.special_tokens_mask[0] else None
         self.largest_input = _largest_input(settings)
 
@@ -172,10 +179,23 @@ class JsonTokenizer:
     def encode(self, sequences: Sequence[str]) -> list[Encoding]:
         """Tokenize sequences of A, C, G, T and N."""
         encodings = []
-        for encoded in self._tokenizer.encode_batch(list(sequences)):
+        with _library_errors():
+            batch = self._tokenizer.encode_batch(list(sequences))
+        for encoded in batch:
             spans = np.array(encoded.offsets, dtype=np.int64).reshape(-1, 2)
             encodings.append(Encoding(np.array(encoded.ids, dtype=np.int64), spans[:, 0], spans[:, 1]))
         return encodings
+
+
+@contextlib.contextmanager
+def _library_errors() -> Iterator[None]:
+    """Tell what the tokenizers library complains of; its panics are no Exceptions."""
+    try:
+        yield
+    except (KeyboardInterrupt, SystemExit, MemoryError):
+        raise
+    except BaseException as error:
+        raise UserError(f"The model's tokenizer.json cannot be used ({shown(error)}); use an intact model.") from error
 
 
 def _first_id(ids: Mapping[str, int], *tokens: str) -> int | None:
@@ -191,4 +211,6 @@ def _text(token: object) -> str:
 
 def _largest_input(settings: Mapping[str, Any]) -> int | None:
     limit = settings.get("model_max_length")
-    return int(limit) if isinstance(limit, int | float) and 0 < limit < NO_LIMIT else None
+    if not isinstance(limit, int | float) or isinstance(limit, bool):
+        return None
+    return int(limit) if 0 < limit < NO_LIMIT else None

@@ -1,10 +1,14 @@
-"""Every architecture that transformers has natively: BERT, ESM (Nucleotide Transformer v1), Mixtral (Mistral-DNA) …
+"""Architectures that transformers has natively: BERT, ESM (Nucleotide Transformer v1), Mixtral (Mistral-DNA) …
 
-No remote code: `auto_map` is ignored, and so is every config key that would make transformers fetch or patch code.
+Of all that transformers has, those are read whose hidden states were tested to be transformers' own at every layer and
+not to depend on padding. No remote code: `auto_map` is ignored, and so is every config key that would make transformers
+fetch or patch code.
 """
 
 import inspect
+import logging
 import re
+from collections.abc import Iterator
 from typing import Any
 
 import torch
@@ -21,31 +25,56 @@ from transformers.models.auto.modeling_auto import (
     MODEL_MAPPING,
 )
 
-from dnalm.errors import UserError
+from dnalm.errors import UserError, shown
 from dnalm.models.language_model import LanguageModel
 from dnalm.models.model_file import StoredModel
 from dnalm.models.tokenizers import tokenizer_from_files
 
-# These keys of a config choose code or files rather than shapes; a model's file has no say in them.
-IGNORED_CONFIG_KEYS = ("auto_map", "transformers_weights", "fusion_config", "name_or_path", "dtype", "torch_dtype")
+# Each has a row in tests/conftest.py; others may depend on padding, keep state or have no plain list of layers.
+ARCHITECTURES = (
+    "bert deberta-v2 distilbert electra esm gemma gemma2 gpt2 gpt_neox llama mistral mixtral modernbert modernbert-decoder "
+    "olmo olmo2 phi qwen2 qwen3 roberta roformer starcoder2"
+).split()
+# These keys of a config choose code, files or kinds of output rather than shapes; a model's file has no say in them.
+IGNORED_CONFIG_KEYS = re.compile(
+    r"_.*|auto_map|.*attn_implementation.*|.*experts_implementation.*|.*attention_implementation.*|return_dict|output_.*|"
+    r"use_return_dict|torchscript|(torch_)?dtype|transformers_.*|fusion_config|name_or_path|chunk_size_feed_forward|"
+    r"is_encoder_decoder|add_cross_attention|is_decoder|sub_configs|model_type|reference_compile|compile.*|"
+    r"gradient_checkpointing"
+)
+# Rotary frequencies of these change with the longest sequence of a batch.
+UNSTEADY_ROPES = ("dynamic", "longrope")
+MOST_LABELS = 100_000
+DEEPEST_CONFIG = 4
+HEADS = ("ForMaskedLM", "ForCausalLM", "ForPreTraining", "LMHeadModel", "Classification", "Model")
 # Positions that one table or buffer is made for before any weight is compared.
 MOST_POSITIONS = 10_000_000
+LARGEST_SIZE = 2**40
 # Stored by some versions, recomputed or unused by all.
 UNUSED_TENSORS = re.compile(r"position_ids$|inv_freq$|contact_head\.|pooler\.|seq_relationship\.")
 
 transformers.utils.logging.disable_progress_bar()
-transformers.utils.logging.set_verbosity_error()
+transformers.utils.logging.set_verbosity(logging.CRITICAL)
 
 
 def load(stored: StoredModel, *, head: bool = False) -> LanguageModel:
     """Return the model, with its language-model head if asked for, in float32 on the CPU.
 
     Raises:
-        UserError: transformers has no such architecture, config and tensors do not fit, or there is no such head.
+        UserError: the architecture is not supported, config, tensors and tokenizer do not fit, or there is no such head.
     """
+    try:
+        return _load(stored, head)
+    except (UserError, MemoryError):
+        raise
+    except Exception as error:  # whatever a strange config brings transformers or torch to
+        raise UserError(f"The model '{stored.name}' cannot be loaded ({shown(error, 200)}); use intact files.") from error
+
+
+def _load(stored: StoredModel, head: bool) -> LanguageModel:
+    tokenizer = tokenizer_from_files(stored.tokenizer)
     config = read_config(stored)
     check_tensors(stored, config)
-    tokenizer = tokenizer_from_files(stored.tokenizer)
     causal = type(config) not in MODEL_FOR_MASKED_LM_MAPPING
     model_class = MODEL_MAPPING[type(config)]
     if head:
@@ -70,7 +99,7 @@ def load(stored: StoredModel, *, head: bool = False) -> LanguageModel:
         raise UserError(f"The model '{stored.name}' lacks the tensor '{invented[0] if invented else '?'}'.")
     model = model.eval().requires_grad_(False)
     backbone = model.base_model
-    limits = [limit for limit in (tokenizer.largest_input, _positions(config)) if limit]
+    limits = [limit for limit in (tokenizer.largest_input, _positions(backbone, config)) if limit is not None]
     return LanguageModel(
         stored=stored,
         backbone=backbone,
@@ -88,34 +117,31 @@ def read_config(stored: StoredModel) -> PreTrainedConfig:
     """Return the config as transformers' own class.
 
     Raises:
-        UserError: the architecture is unknown, quantised, no language model, or asks for absurd sizes.
+        UserError: the architecture is not supported, quantised, a decoder or encoder out of place, or of absurd size.
     """
     kind = stored.config.get("model_type")
-    if not isinstance(kind, str) or kind not in CONFIG_MAPPING:
+    if kind not in ARCHITECTURES:
         raise UserError(
-            f"The architecture '{kind}' of the model '{stored.name}' is unknown here; "
-            "use one that transformers has natively, such as bert, esm, llama, mistral, mixtral, modernbert or olmo."
+            f"The architecture '{shown(kind)}' of the model '{stored.name}' is unknown here; use one of "
+            f"{', '.join(ARCHITECTURES)}."
         )
     config_class = CONFIG_MAPPING[kind]
-    if config_class not in MODEL_FOR_MASKED_LM_MAPPING and config_class not in MODEL_FOR_CAUSAL_LM_MAPPING:
-        raise UserError(f"The architecture '{kind}' of the model '{stored.name}' is no language model; use one that is.")
     if "quantization_config" in stored.config:
         raise UserError(f"The model '{stored.name}' is quantised; use its original weights.")
+    if any(stored.config.get(key) for key in ("is_decoder", "add_cross_attention", "is_encoder_decoder")):
+        raise UserError(f"The model '{stored.name}' is half of an encoder and decoder pair; use a plain language model.")
     _refuse_absurd_sizes(stored)
-    settings = {
-        key: value
-        for key, value in stored.config.items()
-        if key not in IGNORED_CONFIG_KEYS and not key.startswith("_") and key != "model_type"
-    }
+    settings = {key: value for key, value in stored.config.items() if not IGNORED_CONFIG_KEYS.fullmatch(key)}
     pad, vocabulary_size = settings.get("pad_token_id"), settings.get("vocab_size")
     if isinstance(pad, int) and isinstance(vocabulary_size, int) and pad >= vocabulary_size:
         settings["pad_token_id"] = None  # a published Mixtral checkpoint has it; its pads are masked anyway
-    try:
-        config = config_class(**settings)
-    except Exception as error:  # each config class checks its values in its own way
-        raise UserError(f"The config of the model '{stored.name}' is refused by transformers: {_line(error)}") from error
-    if not all(isinstance(getattr(config, key, None), int) for key in ("num_hidden_layers", "hidden_size", "vocab_size")):
-        raise UserError(f"The architecture '{kind}' of the model '{stored.name}' is no plain language model; use one.")
+    config = config_class(**settings)
+    rope = getattr(config, "rope_parameters", None) or {}
+    if any(kind in UNSTEADY_ROPES for kind in (rope.get("rope_type"), rope.get("type"))):
+        raise UserError(
+            f"The rotary positions of the model '{stored.name}' change with the longest sequence of a batch, so that "
+            "results would depend on their company; use another model."
+        )
     return config
 
 
@@ -132,9 +158,12 @@ def check_tensors(stored: StoredModel, config: PreTrainedConfig) -> None:
 
 def _candidate_classes(stored: StoredModel, config: PreTrainedConfig) -> list[type[PreTrainedModel]]:
     """Return the classes the weights may be of: the one the config names, or any with a common head, or none."""
-    for name in stored.config.get("architectures") or []:
+    said = stored.config.get("architectures")
+    for name in said if isinstance(said, list) else []:
         named = getattr(transformers, str(name), None)
-        if inspect.isclass(named) and issubclass(named, PreTrainedModel) and getattr(named, "config_class", None) is type(config):
+        if not inspect.isclass(named) or not issubclass(named, PreTrainedModel):
+            continue
+        if str(name).endswith(HEADS) and getattr(named, "config_class", None) is type(config):
             return [named]
     mappings = (
         MODEL_FOR_MASKED_LM_MAPPING,
@@ -177,16 +206,36 @@ def _problem(stored: StoredModel, config: PreTrainedConfig, model_class: type[Pr
 
 
 def _refuse_absurd_sizes(stored: StoredModel) -> None:
-    """Refuse a config whose loops alone would take forever: more layers or experts than there are tensors."""
-    for key, value in stored.config.items():
-        if not isinstance(value, int):
-            continue
-        repeated = "layers" in key or "experts" in key
-        if (repeated and value > len(stored.tensors)) or ("position" in key and value > MOST_POSITIONS):
+    """Refuse a config that would cost time or memory before its tensors are compared.
+
+    Layers and experts are built in loops, so that there cannot be more than tensors; positions and labels may become
+    buffers and dictionaries; every other size is compared with the tensors, which costs nothing.
+    """
+    for key, value in _numbers(stored.config, stored.name, DEEPEST_CONFIG):
+        repeated = any(word in key for word in ("layer", "expert", "group"))
+        most = len(stored.tensors) if repeated else MOST_POSITIONS if "position" in key else LARGEST_SIZE
+        if abs(value) > most:
             raise UserError(
-                f"The config of the model '{stored.name}' asks for {key} = {value:,}, which its weights cannot fill; "
-                "use intact files."
+                f"The config of the model '{stored.name}' asks for {shown(key)} = {value:,}, which its weights cannot "
+                "fill; use intact files."
             )
+    labels = [stored.config.get("num_labels"), *(stored.config.get(key) for key in ("id2label", "label2id"))]
+    if any((value if isinstance(value, int) else len(value or ())) > MOST_LABELS for value in labels):
+        raise UserError(f"The config of the model '{stored.name}' has over {MOST_LABELS:,} labels; use intact files.")
+
+
+def _numbers(value: Any, name: str, depth: int, key: str = "") -> Iterator[tuple[str, int]]:
+    """Yield every whole number of a config with the key it stands under."""
+    if depth < 0:
+        raise UserError(f"The config of the model '{name}' is nested too deep; use intact files.")
+    if isinstance(value, dict):
+        for inner, content in value.items():
+            yield from _numbers(content, name, depth - 1, str(inner))
+    elif isinstance(value, list):
+        for content in value:
+            yield from _numbers(content, name, depth - 1, key)
+    elif type(value) is int:
+        yield key, value
 
 
 def _layers(backbone: nn.Module, count: int) -> nn.ModuleList:
@@ -197,17 +246,20 @@ def _layers(backbone: nn.Module, count: int) -> nn.ModuleList:
     raise UserError(f"The architecture {type(backbone).__name__} has no plain list of layers; use another model.")
 
 
-def _positions(config: PreTrainedConfig) -> int | None:
+def _positions(backbone: nn.Module, config: PreTrainedConfig) -> int | None:
     """Return how many tokens the model has positions for.
 
-    Tables of the RoBERTa family (ESM among them) start counting behind the pad id, so that many rows are never used;
-    ESM's rotary configs keep the same sum.
+    A table with a padding row (RoBERTa, ESM) starts counting behind it, so that the rows up to it are never used; ESM's
+    rotary configs keep the same sum.
     """
     positions = getattr(config, "max_position_embeddings", None)
     if not isinstance(positions, int):
         return None
-    counts_from_pad = config.model_type in ("esm", "roberta", "xlm-roberta", "camembert")
-    return positions - (config.pad_token_id or 0) - 1 if counts_from_pad else positions
+    for name, table in backbone.named_modules():
+        if isinstance(table, nn.Embedding) and name.endswith("position_embeddings"):
+            first = 0 if table.padding_idx is None else table.padding_idx + 1
+            return min(positions, table.num_embeddings) - first
+    return positions - (config.pad_token_id or 0) - 1 if config.model_type == "esm" else positions
 
 
 def _without_pooler(backbone_class: type[PreTrainedModel]) -> dict[str, Any]:
@@ -215,6 +267,3 @@ def _without_pooler(backbone_class: type[PreTrainedModel]) -> dict[str, Any]:
     takes_it = "add_pooling_layer" in inspect.signature(backbone_class.__init__).parameters
     return {"add_pooling_layer": False} if takes_it else {}
 
-
-def _line(error: Exception) -> str:
-    return " ".join(str(error).split())[:200]

@@ -9,8 +9,10 @@ from dnalm import __version__
 PACKAGES = ("torch", "transformers", "tokenizers", "safetensors", "numpy")
 
 
-def provenance(tool: str, options: dict[str, Any], model: dict[str, Any], counts: dict[str, int]) -> dict[str, Any]:
+def provenance(
+    tool: str, options: dict[str, Any], model: dict[str, Any], device: str, counts: dict[str, int]
+) -> dict[str, Any]:
     """Return the facts that make a result reproducible; no times and no paths, so that equal runs are equal bytes."""
     versions = {"dnalm": __version__, "python": platform.python_version()}
     versions |= {package: metadata.version(package) for package in PACKAGES}
-    return {"tool": tool, "options": options, "model": model, "counts": counts, "versions": versions}
+    return {"tool": tool, "options": options, "model": model, "device": device, "counts": counts, "versions": versions}

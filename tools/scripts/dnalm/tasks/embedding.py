@@ -38,7 +38,8 @@ from dnalm.report.provenance import provenance
 # A buffer is sorted by length and freed of repeats as a whole; it bounds the memory.
 BUFFER_RECORDS = 8_192
 BUFFER_BASES = 4_000_000
-BUFFER_BYTES = 256_000_000  # of vectors, one a token
+# Ids of which a repeat is noticed: a bound on memory, far above what people compare.
+MOST_REMEMBERED = 1_000_000
 BASELINES = ("kmer", "onehot")
 
 
@@ -106,7 +107,9 @@ def embed(options: EmbeddingOptions) -> None:
             if summary:
                 summary.append(columns | {"embedding_norm": [_norm(found.vectors) for found in embedded]})
             _count(counts, columns, seen)
-        facts = provenance("dnalm_embed", _choices(options), representation.facts(), dict(counts))
+        facts = provenance(
+            "dnalm_embed", _choices(options), representation.facts(), machine.device.type, dict(counts)
+        )
         writer.finish(facts)
         _report(counts, facts)
 
@@ -231,7 +234,8 @@ def _count(counts: Counter[str], columns: dict[str, list[Any]], seen: set[int]) 
         counts[kind] += sum(columns[kind])
     for name in columns["id"]:
         counts["duplicate_ids"] += hash(name) in seen
-        seen.add(hash(name))
+        if len(seen) < MOST_REMEMBERED:
+            seen.add(hash(name))
 
 
 MEANINGS = {
