@@ -1,5 +1,6 @@
 """What tests share: tiny real models of every architecture, the entry scripts, one real Galaxy."""
 
+import argparse
 import itertools
 import json
 import os
@@ -114,12 +115,29 @@ def demo_model() -> Path:
 def run_embed(capsys: pytest.CaptureFixture[str]) -> Iterator[Run]:
     """Run dnalm_embed's entry script in this process: exit code, stdout, stderr."""
     import dnalm_embed
+
+    yield from running(dnalm_embed.parser, dnalm_embed.embed, capsys)
+
+
+@pytest.fixture
+def run_project(capsys: pytest.CaptureFixture[str]) -> Iterator[Run]:
+    """Run dnalm_project's entry script in this process: exit code, stdout, stderr."""
+    import dnalm_project
+
+    yield from running(dnalm_project.parser, dnalm_project.project, capsys)
+
+
+def running(
+    parser: Callable[[], argparse.ArgumentParser],
+    task: Callable[[argparse.Namespace], None],
+    capsys: pytest.CaptureFixture[str],
+) -> Iterator[Run]:
     from dnalm.entry_point import run
 
     handler = signal.getsignal(signal.SIGTERM)
 
     def call(*arguments: object) -> tuple[int, str, str]:
-        code = run(dnalm_embed.parser(), dnalm_embed.embed, [str(argument) for argument in arguments])
+        code = run(parser(), task, [str(argument) for argument in arguments])
         captured = capsys.readouterr()
         return code, captured.out, captured.err
 

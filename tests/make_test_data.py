@@ -1,4 +1,4 @@
-"""Make test-data/: cuts of public genomes, a tiny random model, and a protein that no tool may take.
+"""Make test-data/: cuts of public genomes, a tiny random model, its embeddings, and a protein that no tool may take.
 
 The genomes are given as files: the human mitochondrion (rCRS), the start of E. coli NZ_CP027599.1, and the first
 million bases of human chr1 (GRCh38). The sequences are public facts; each file is under 500 kB.
@@ -13,12 +13,15 @@ import sys
 import tempfile
 from pathlib import Path
 
+import anndata
+import pandas as pd
 import torch
 import transformers
 from transformers import EsmConfig, EsmForMaskedLM
 
 sys.path.insert(0, str(Path(__file__).parent.parent / "tools" / "scripts"))
 
+import dnalm_embed
 from dnalm.formats.fasta import FastaReader
 from dnalm.models.model_file import write_model_file
 from dnalm.models.sources import open_model
@@ -53,6 +56,7 @@ def main() -> None:
     (output / "two_genomes.fasta").write_text("".join(windows))
     (output / "protein.fasta").write_text(_fasta("peptide", PEPTIDE))
     write_demo_model(output / "demo_model.safetensors")
+    write_embeddings(output)
 
 
 def write_demo_model(path: Path) -> None:
@@ -94,6 +98,34 @@ def write_demo_model(path: Path) -> None:
             licence="MIT",
             provenance={"made by": "tests/make_test_data.py", "weights": "random, seed 0"},
         )
+
+
+def write_embeddings(folder: Path) -> None:
+    """Write the demo model's embeddings of the windows in every format, and what is known of the windows."""
+    sequences, model = folder / "two_genomes.fasta", folder / "demo_model.safetensors"
+    embeddings = folder / "two_genomes_embeddings.h5ad"
+    for suffix in ("h5ad", "npz"):
+        options = ["--sequences", sequences, "--model", model, "--output", embeddings.with_suffix(f".{suffix}")]
+        arguments = [*map(str, options), "--output-format", suffix, "--threads", "1"]
+        dnalm_embed.embed(dnalm_embed.parser().parse_args(arguments))
+    with FastaReader(sequences) as reader:
+        windows = [(record.id, record.id.split("_")[0], record.bases) for record in reader]
+    known = pd.DataFrame(
+        [
+            (name, genome, f"{(bases.count('G') + bases.count('C')) / len(bases):.4f}")
+            for name, genome, bases in windows
+        ],
+        columns=["id", "genome", "gc"],
+    )
+    known.to_csv(folder / "two_genomes_metadata.tsv", sep="\t", index=False)
+    data = anndata.read_h5ad(embeddings)
+    table = pd.concat([known[["id", "genome"]], data.to_df().reset_index(drop=True)], axis=1)
+    table.to_parquet(embeddings.with_suffix(".parquet"), index=False)
+    table.to_csv(embeddings.with_suffix(".tsv"), sep="\t", index=False, float_format="%.6g")
+
+
+def _gc_content(bases: str) -> str:
+    return f"{(bases.count('G') + bases.count('C')) / len(bases):.4f}"
 
 
 def _only_sequence(path: Path) -> str:

@@ -2,8 +2,8 @@
 
     python tests/benchmarks/embedding.py --rounds 5 --output benchmark.json
 
-The model has random weights in the shape of a Nucleotide Transformer of 40 M parameters (ESM, hidden size 512, 12 layers,
-6-mers). The absolute numbers are this machine's alone; only ratios are worth quoting.
+The model has random weights in the shape of a Nucleotide Transformer of 40 M parameters (ESM, hidden size 512, 12
+layers, 6-mers). The absolute numbers are this machine's alone; only ratios are worth quoting.
 """
 
 import argparse
@@ -24,7 +24,7 @@ from torch import nn
 
 sys.path.insert(0, str(Path(__file__).parent.parent.parent / "tools" / "scripts"))
 
-from dnalm.engine.devices import Machine, prepare_machine
+from dnalm.engine.devices import prepare_machine
 from dnalm.engine.representations import ModelChoices, ModelRepresentation
 from dnalm.models.language_model import LanguageModel
 from dnalm.models.registry import load_language_model

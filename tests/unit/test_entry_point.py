@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 from conftest import REPOSITORY
-from dnalm.entry_point import argument_parser, number_or_auto, run
+from dnalm.entry_point import argument_parser, number_between, number_or_auto, run
 from dnalm.errors import UserError
 
 SCRIPTS = sorted((REPOSITORY / "scripts").glob("dnalm_*.py"))
@@ -74,6 +74,27 @@ def test_numbers_that_are_none_are_refused(text: str) -> None:
         number_or_auto(text)
 
 
+@pytest.mark.parametrize("text", ["2", "7", "10"])
+def test_numbers_between_bounds(text: str) -> None:
+    assert number_between(int, 2, 10)(text) == int(text)
+    assert number_between(float, 2, 10)(f"{text}.0") == int(text)
+
+
+@pytest.mark.parametrize("text", ["1", "11", "", "two", "2.5", "nan", "inf"])
+def test_numbers_out_of_bounds_are_refused(text: str) -> None:
+    with pytest.raises(argparse.ArgumentTypeError, match="is no int from 2 to 10"):
+        number_between(int, 2, 10)(text)
+    if text != "2.5":
+        with pytest.raises(argparse.ArgumentTypeError):
+            number_between(float, 2, 10)(text)
+
+
+def test_a_tool_without_a_model_has_no_options_of_one() -> None:
+    options = argument_parser("tool", "A tool.", runs_a_model=False).format_help()
+    assert "--version" in options
+    assert "--device" not in options
+
+
 @pytest.mark.parametrize("script", SCRIPTS, ids=lambda script: script.stem)
 def test_help_needs_no_heavy_import(script: Path) -> None:
     """Looking at a tool's options, as Galaxy does for every version command, must not wait for torch."""
@@ -88,7 +109,9 @@ def test_help_needs_no_heavy_import(script: Path) -> None:
         cwd=REPOSITORY / "scripts",
     )
     assert "usage: dnalm_" in done.stdout
-    assert not {"torch", "transformers", "numpy", "h5py", "Bio"} & set(done.stdout.split())
+    assert not {"torch", "transformers", "numpy", "h5py", "Bio", "pandas", "sklearn", "matplotlib"} & set(
+        done.stdout.split()
+    )
 
 
 @pytest.mark.parametrize("script", SCRIPTS, ids=lambda script: script.stem)

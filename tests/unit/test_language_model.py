@@ -73,7 +73,7 @@ def test_logits_equal_plain_transformers(model_folder: ModelFolder, architecture
     (encoding,) = model.encode([SEQUENCES[0]])
     ids = torch.from_numpy(encoding.ids)[None]
     with torch.inference_mode():
-        expected = reference(ids, torch.ones_like(ids)).logits
+        expected = reference(ids, attention_mask=torch.ones_like(ids)).logits
         torch.testing.assert_close(model.logits(ids, None), expected, rtol=1e-5, atol=1e-5)
 
 

@@ -6,7 +6,7 @@ from xml.etree import ElementTree
 import dnalm
 from conftest import REPOSITORY
 
-CONDA_NAMES = {"torch": "pytorch"}  # elsewhere both have the same name
+CONDA_NAMES = {"torch": "pytorch", "matplotlib": "matplotlib-base"}  # elsewhere both have the same name
 
 
 def pinned() -> dict[str, str]:
@@ -16,8 +16,8 @@ def pinned() -> dict[str, str]:
 
 def test_macros_require_the_pinned_versions() -> None:
     macros = ElementTree.parse(REPOSITORY / "macros.xml")
-    found = {item.text: item.get("version") for item in macros.iter("requirement")}
-    assert found == {CONDA_NAMES.get(name, name): version for name, version in pinned().items()}
+    found = {(item.text, item.get("version")) for item in macros.iter("requirement")}
+    assert found == {(CONDA_NAMES.get(name, name), version) for name, version in pinned().items()}
 
 
 def test_the_readme_names_the_pinned_torch_and_nothing_else() -> None:

@@ -19,12 +19,14 @@ DISK_IS_FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 OUT_OF_MEMORY_EXIT_CODE = 137  # what a kernel's kill looks like: Galaxy may resubmit the job with more memory
 
 
-def argument_parser(name: str, description: str) -> argparse.ArgumentParser:
-    """Return a parser with the options that every tool has and no form shows."""
+def argument_parser(name: str, description: str, runs_a_model: bool = True) -> argparse.ArgumentParser:
+    """Return a parser with the options that every tool has, or every tool that runs a model, and no form shows."""
     parser = argparse.ArgumentParser(
         prog=name, description=description, formatter_class=argparse.ArgumentDefaultsHelpFormatter, allow_abbrev=False
     )
     parser.add_argument("--version", action="version", version=__version__)
+    if not runs_a_model:
+        return parser
     machine = parser.add_argument_group("machine", "set by the destination or the admin, never by a form")
     machine.add_argument("--device", choices=["auto", "cpu", "cuda"], default="auto", help="where the model runs")
     machine.add_argument(
@@ -51,6 +53,21 @@ def number_or_auto(text: str) -> int | None:
     if not text.isascii() or not text.isdigit() or int(text) == 0:
         raise argparse.ArgumentTypeError(f"'{text}' is neither a positive number nor 'auto'")
     return int(text)
+
+
+def number_between(kind: type[int] | type[float], lowest: float, highest: float) -> Callable[[str], float]:
+    """Return a parser of whole or other numbers that refuses those outside the bounds."""
+
+    def number(text: str) -> float:
+        try:
+            value = kind(text)
+        except ValueError:
+            value = kind(lowest) - 1
+        if not lowest <= value <= highest:
+            raise argparse.ArgumentTypeError(f"'{text}' is no {kind.__name__} from {lowest:g} to {highest:g}")
+        return value
+
+    return number
 
 
 def run(
