@@ -1,4 +1,4 @@
-"""Embed sequences in a real Galaxy and save what comes out: the shortest way to see DNA-LM at work."""
+"""Embed windows of two genomes in a real Galaxy and map them: the shortest way to see DNA-LM at work."""
 
 from __future__ import annotations
 
@@ -12,6 +12,11 @@ from server import GalaxyServer, ServerError
 
 CHECKOUT = Path(__file__).resolve().parents[2]
 RESULTS = CHECKOUT / "demo-results"
+TEST_DATA = CHECKOUT / "test-data"
+KINDS = {
+    "the demo model": {"kind|model_source|select": "installed", "kind|model_source|model": "dnalm_demo"},
+    "4-mers": {"kind|select": "baseline"},
+}
 
 
 def parse_arguments() -> argparse.Namespace:
@@ -19,7 +24,6 @@ def parse_arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--repository", type=Path, default=CHECKOUT, help="the folder with tools/")
     parser.add_argument("--results", type=Path, default=RESULTS, help="where outputs are saved")
-    parser.add_argument("--sequences", type=Path, default=CHECKOUT / "test-data" / "two_genomes.fasta")
     return parser.parse_args()
 
 
@@ -34,11 +38,18 @@ def main() -> int:
         with GalaxyServer(state, arguments.repository, CHECKOUT / ".environments") as server:
             gi = client.connect(server)
             history = client.create_history(gi, "DNA-LM demo")
-            print(f"Uploading {arguments.sequences.name}: windows of E. coli and of human chr1", flush=True)
-            sequences = client.upload(gi, history, arguments.sequences, "fasta")
-            print("Running dnalm_embed with the demo model", flush=True)
-            run = client.run_tool(gi, history, "dnalm_embed", embedding_inputs(sequences))
-            saved = client.save_outputs(gi, run, arguments.results)
+            print("Uploading windows of E. coli and of human chr1, and a table that says which is which", flush=True)
+            sequences = client.upload(gi, history, TEST_DATA / "two_genomes.fasta", "fasta")
+            genomes = client.upload(gi, history, TEST_DATA / "two_genomes_metadata.tsv", "tabular")
+            saved = []
+            for name, kind in KINDS.items():
+                print(f"Embedding with {name}: dnalm_embed", flush=True)
+                embedded = client.run_tool(gi, history, "dnalm_embed", embedding_inputs(sequences, kind))
+                print("Mapping the embeddings: dnalm_project", flush=True)
+                inputs = map_inputs(embedded.datasets["embeddings"], genomes)
+                mapped = client.run_tool(gi, history, "dnalm_project", inputs)
+                for run in (embedded, mapped):
+                    saved += client.save_outputs(gi, run, arguments.results / name.replace(" ", "_"))
         print("The results:")
         for path in saved:
             print(f"  {path}")
@@ -48,13 +59,19 @@ def main() -> int:
     return 0
 
 
-def embedding_inputs(sequences: str) -> dict[str, object]:
-    """Return the form of the embedding tool: sequences and a model of the server."""
+def embedding_inputs(sequences: str, kind: dict[str, str]) -> dict[str, object]:
+    """Return the form of the embedding tool."""
+    return {"input|select": "sequences", "input|sequences": {"src": "hda", "id": sequences}, **kind}
+
+
+def map_inputs(embeddings: str, genomes: str) -> dict[str, object]:
+    """Return the form of the map: coloured by the second column of a table."""
     return {
-        "input|select": "sequences",
-        "input|sequences": {"src": "hda", "id": sequences},
-        "kind|model_source|select": "installed",
-        "kind|model_source|model": "dnalm_demo",
+        "embeddings": {"src": "hda", "id": embeddings},
+        "color|by": "metadata",
+        "color|metadata": {"src": "hda", "id": genomes},
+        "color|metadata_id": "1",
+        "color|color_by": "2",
     }
 
 

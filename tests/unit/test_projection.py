@@ -291,3 +291,17 @@ def test_a_map_needs_no_model_and_pca_no_umap(tmp_path: Path) -> None:
         text=True,
     )
     assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_the_kmer_map_of_two_genomes_sets_them_apart(run_embed: Run, run_project: Run, tmp_path: Path) -> None:
+    """Real sequence through both tools: composition alone tells E. coli from human."""
+    embeddings, statistics = tmp_path / "kmers.h5ad", tmp_path / "statistics.tsv"
+    sequences = TEST_DATA / "two_genomes.fasta"
+    assert run_embed("--sequences", sequences, "--representation", "kmer", "--output", embeddings)[0] == 0
+    code, _, _ = run_project(
+        *("--embeddings", embeddings, "--metadata", TEST_DATA / "two_genomes_metadata.tsv", "--color-by", "genome"),
+        *("--output", tmp_path / "map.png", "--table", tmp_path / "map.tsv", "--statistics", statistics),
+    )
+    assert code == 0
+    found = dict(line.split("\t") for line in statistics.read_text().splitlines())
+    assert float(found["silhouette_map"]) >= 0.3
