@@ -41,6 +41,6 @@ def test_the_embed_form_runs_by_point_and_click(galaxy: GalaxyServer, tmp_path: 
     embeddings, summary = gi.histories.show_history(history, contents=True)[2:]
     assert [(item["extension"], item["state"]) for item in (embeddings, summary)] == [("h5ad", "ok"), ("tabular", "ok")]
     job = gi.jobs.show_job(gi.datasets.show_dataset(summary["id"])["creating_job"])
-    assert job["inputs"]["sequences"]["id"] == chosen
+    assert job["inputs"]["input|sequences"]["id"] == chosen
     assert "human_mitochondrion" in gi.datasets.download_dataset(summary["id"]).decode()
     assert len(list(tmp_path.glob("*.png"))) >= 5
