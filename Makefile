@@ -10,7 +10,7 @@ PLANEMO := $(ENVIRONMENTS)/planemo/bin/planemo
 MADE := $(foreach name,tools galaxy planemo,$(ENVIRONMENTS)/$(name)/.made)
 PIP_QUIET := --quiet --disable-pip-version-check --no-input
 
-.PHONY: help demo serve test lint unit environments clean
+.PHONY: help demo serve test lint unit benchmark environments clean
 
 help:
 	@echo "make demo    run the suite in a real Galaxy on demo data; results in demo-results/"
@@ -18,6 +18,7 @@ help:
 	@echo "make test    all checks and tests"
 	@echo "make lint    format, types, tool forms"
 	@echo "make unit    the tests that need no Galaxy"
+	@echo "make benchmark  ratios of speed, measured in one run (half an hour)"
 	@echo "make clean   remove environments, servers' state and results"
 
 demo: environments
@@ -31,6 +32,9 @@ test: lint
 
 unit: environments
 	$(TOOLS)/python -m pytest tests/unit tests/parity tests/robustness
+
+benchmark: environments
+	$(TOOLS)/python tests/benchmarks/embedding.py --output benchmark.json
 
 lint: environments
 	$(TOOLS)/ruff check

@@ -10,6 +10,8 @@ import numpy as np
 import pytest
 import torch
 from conftest import TEST_DATA, Run
+from dnalm.formats.fasta import FastaReader
+from dnalm.methods.strands import reverse_complement
 from dnalm.models.model_file import write_model_file
 from dnalm.models.sources import open_model
 from dnalm.tasks import embedding
@@ -191,3 +193,123 @@ def test_a_layer_that_is_not_there_is_refused(run_embed: Run, demo_model: Path, 
     assert code == 1
     assert "has no layer 3; choose 0 (embeddings) to 2 (last)" in error
     assert no_traces(results)
+
+
+MITOCHONDRION = TEST_DATA / "human_mitochondrion.fasta"
+BAD_REGIONS: dict[str, tuple[str, str]] = {
+    "outside its contig": ("human_mitochondrion\t16000\t16570\n", "ends at 16,570, the contig"),
+    "on an unknown contig": ("chrM\t0\t10\n", "is on the contig 'chrM', which the genome"),
+    "of length 0": ("human_mitochondrion\t10\t10\n", "is a region of length 0"),
+}
+
+
+@pytest.mark.parametrize("case", BAD_REGIONS)
+def test_bad_regions_are_refused(run_embed: Run, demo_model: Path, tmp_path: Path, results: Path, case: str) -> None:
+    line, sentence = BAD_REGIONS[case]
+    regions = tmp_path / "regions.dat"
+    regions.write_text("human_mitochondrion\t0\t100\n" + line)
+    code, _, error = run_embed(
+        *("--genome", MITOCHONDRION, "--regions", regions, "--model", demo_model, "--output", results / "x")
+    )
+    assert code == 1
+    assert error.startswith("dnalm_embed: Line 2 of 'regions.dat'")
+    assert sentence in error
+    assert error.count("\n") == 1
+    assert no_traces(results)
+
+
+def test_a_region_of_the_minus_strand_is_its_reverse_complement(
+    run_embed: Run, demo_model: Path, tmp_path: Path, results: Path
+) -> None:
+    with FastaReader(MITOCHONDRION) as reader:
+        (record,) = reader
+    (tmp_path / "r.bed").write_text("human_mitochondrion\t500\t800\tx\t0\t-\n")
+    (tmp_path / "r.fa").write_text(f">x\n{reverse_complement(record.bases[500:800])}\n")
+    for name, source in {
+        "regions": ("--genome", MITOCHONDRION, "--regions", tmp_path / "r.bed"),
+        "sequences": ("--sequences", tmp_path / "r.fa"),
+    }.items():
+        run_embed(*source, "--model", demo_model, "--output", results / name, "--output-format", "npz")
+    found = [np.load(results / name, allow_pickle=False)["embeddings"] for name in ("regions", "sequences")]
+    np.testing.assert_array_equal(*found)
+
+
+CONTRADICTIONS: dict[str, tuple[tuple[object, ...], str]] = {
+    "no input": (("--representation", "kmer"), "Give either sequences, or a genome together with regions."),
+    "two inputs": (
+        (
+            "--representation",
+            "kmer",
+            "--sequences",
+            MITOCHONDRION,
+            "--genome",
+            MITOCHONDRION,
+            "--regions",
+            MITOCHONDRION,
+        ),
+        "Give either sequences",
+    ),
+    "a genome without regions": (("--representation", "kmer", "--genome", MITOCHONDRION), "Give either sequences"),
+    "no model": (("--sequences", MITOCHONDRION), "The representation 'hidden' needs a model"),
+    "a model for k-mers": (
+        ("--sequences", MITOCHONDRION, "--model", MITOCHONDRION, "--representation", "kmer"),
+        "takes no model",
+    ),
+    "layers of logits": (
+        ("--sequences", MITOCHONDRION, "--model", MITOCHONDRION, "--representation", "logits", "--layer", "1"),
+        "has no layers to choose",
+    ),
+    "bases in a maximum": (
+        ("--sequences", MITOCHONDRION, "--model", MITOCHONDRION, "--pooling", "max", "--pooling-weights", "bases"),
+        "Weights by bases are for the mean",
+    ),
+    "both strands of tokens": (
+        ("--sequences", MITOCHONDRION, "--model", MITOCHONDRION, "--pooling", "none", "--both-strands"),
+        "do not lie on each other",
+    ),
+    "too much overlap": (
+        ("--sequences", MITOCHONDRION, "--model", MITOCHONDRION, "--window-overlap", "1"),
+        "The overlap of windows is 1.0",
+    ),
+}
+
+
+@pytest.mark.parametrize("case", CONTRADICTIONS)
+def test_choices_that_contradict_each_other_are_refused(run_embed: Run, results: Path, case: str) -> None:
+    arguments, sentence = CONTRADICTIONS[case]
+    code, _, error = run_embed(*arguments, "--output", results / "x")
+    assert code == 1
+    assert sentence in error
+    assert no_traces(results)
+
+
+def test_logits_of_a_model_without_head_are_refused(
+    run_embed: Run, demo_model: Path, tmp_path: Path, results: Path
+) -> None:
+    stored = open_model(demo_model)
+    tensors = {name: tensor for name, tensor in stored.read_tensors().items() if not name.startswith("lm_head.")}
+    config = stored.config | {"architectures": ["EsmModel"]}
+    write_model_file(tmp_path / "headless", tensors, config, stored.tokenizer, name="headless")
+    for representation in ("logits", "lm-head-norm"):
+        code, _, error = run_embed(
+            *("--sequences", MITOCHONDRION, "--model", tmp_path / "headless", "--representation", representation),
+            *("--output", results / "x"),
+        )
+        assert code == 1
+        assert "has no language-model head" in error
+        assert no_traces(results)
+
+
+@pytest.mark.parametrize(("policy", "status"), [("truncate", "truncated"), ("windows", "ok")])
+def test_a_record_of_5_million_bases_is_embedded(
+    run_embed: Run, demo_model: Path, tmp_path: Path, results: Path, policy: str, status: str
+) -> None:
+    long = np.random.default_rng(0).choice(np.frombuffer(b"ACGT", dtype=np.uint8), 5_000_000).tobytes()
+    (tmp_path / "long.fa").write_bytes(b">long\n" + long + b"\n>short\nACGT\n")
+    code, _, _ = run_embed(
+        *("--sequences", tmp_path / "long.fa", "--model", demo_model, "--long-sequences", policy, "--layer", "0"),
+        *("--output", results / "x", "--summary", results / "x.tsv"),
+    )
+    assert code == 0
+    lines = [line.split("\t")[:3] for line in (results / "x.tsv").read_text().splitlines()]
+    assert lines[1:] == [["long", status, "5000000"], ["short", "ok", "4"]]
