@@ -111,6 +111,7 @@ class KmerTokenizer:
             raise UserError("The model's vocab.txt has neither 'N' nor an unknown token; use a complete vocabulary.")
         self._kmer_ids = np.array([ids[kmer] for kmer in kmers], dtype=np.int64)
         self._letter_ids = np.array([*(ids[letter] for letter in LETTERS), n_id], dtype=np.int64)
+        self._grid: Ids = np.zeros(1, dtype=np.int64)
         self._powers = len(LETTERS) ** np.arange(self.k - 1, -1, -1, dtype=np.int64)
         self.pad_id = _first_id(ids, "<pad>", "[PAD]")
         self.cls_id = _first_id(ids, "<cls>", "[CLS]")
@@ -123,18 +124,41 @@ class KmerTokenizer:
 
     def _encode(self, sequence: str) -> Encoding:
         codes = CODES[np.frombuffer(sequence.encode("ascii"), dtype=np.uint8)]
-        starts, lengths = self._words(codes)
-        whole = lengths == self.k
-        ids = self._letter_ids[codes[starts]]
-        if self.k > 1:
-            letters = codes[starts[whole, None] + np.arange(self.k)]
-            ids[whole] = self._kmer_ids[letters @ self._powers]
-        ends = starts + lengths
-        if self.cls_id is not None:
-            ids, starts, ends = np.r_[self.cls_id, ids], np.r_[0, starts], np.r_[0, ends]
-        if self.eos_id is not None:
-            ids, starts, ends = np.r_[ids, self.eos_id], np.r_[starts, 0], np.r_[ends, 0]
-        return Encoding(ids, starts, ends)
+        if "N" in sequence:
+            starts, lengths = self._words(codes)
+            ids = self._letter_ids[codes[starts]]
+            if self.k > 1:
+                whole = lengths == self.k
+                letters = codes[starts[whole, None] + np.arange(self.k)]
+                ids[whole] = self._kmer_ids[letters @ self._powers]
+            return self._framed([ids], [starts], [starts + lengths])
+        # Most sequences have no N: their words lie on a grid, and what is left are single letters.
+        count = len(codes) // self.k
+        edge = count * self.k
+        grid = self._grid_to(edge)
+        kmers = self._kmer_ids[codes[:edge].reshape(count, self.k) @ self._powers]
+        rest = np.arange(edge, len(codes))
+        return self._framed(
+            [kmers, self._letter_ids[codes[edge:]]], [grid[:count], rest], [grid[1 : count + 1], rest + 1]
+        )
+
+    def _framed(self, ids: list[Ids], starts: list[Ids], ends: list[Ids]) -> Encoding:
+        """Join the parts of an encoding and put the special tokens around them."""
+        front = [] if self.cls_id is None else [np.array([self.cls_id])]
+        back = [] if self.eos_id is None else [np.array([self.eos_id])]
+        nowhere = np.zeros(1, dtype=np.int64)
+        first, last = [nowhere] * len(front), [nowhere] * len(back)
+        return Encoding(
+            np.concatenate([*front, *ids, *back]),
+            np.concatenate([*first, *starts, *last]),
+            np.concatenate([*first, *ends, *last]),
+        )
+
+    def _grid_to(self, end: int) -> Ids:
+        """Return 0, k, 2k … up to at least `end`; kept, since every sequence begins alike."""
+        if self._grid[-1] < end:
+            self._grid = np.arange(0, 2 * end + self.k, self.k)
+        return self._grid
 
     def _words(self, codes: Ids) -> tuple[Ids, Ids]:
         """Return first base and length of each word."""
