@@ -26,6 +26,7 @@ def share(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
         (None, "2", None, 2),
         (5, "2", None, 2),
         (None, "", None, 8),
+        (None, "²", None, 8),
         (None, None, "400000 100000", 4),
         (None, None, "50000 100000", 1),
         (None, None, "max 100000", 8),

@@ -83,3 +83,10 @@ def test_one_sequence_too_large_for_the_gpu_is_said_plainly(
     memory_for(5, model, monkeypatch)
     with pytest.raises(UserError, match=r"tokens does not fit into the GPU"):
         run(model, pieces_of(model), 1_024)
+
+
+def test_numbers_that_are_none_are_never_written(model: LanguageModel, monkeypatch: pytest.MonkeyPatch) -> None:
+    whole = model.hidden_states
+    monkeypatch.setattr(model, "hidden_states", lambda *given: [states * float("nan") for states in whole(*given)])
+    with pytest.raises(UserError, match="NaN or infinite"):
+        run(model, pieces_of(model), 1_024)

@@ -272,6 +272,23 @@ def test_a_tokenizer_of_another_model_is_refused(model_folder: ModelFolder, tmp_
         model.encode(["ACGTACGT"])
 
 
+def test_a_context_without_room_for_a_base_is_refused(model_folder: ModelFolder) -> None:
+    stored = open_model(model_folder("bert"))
+    files = stored.tokenizer | {"tokenizer_config.json": {"model_max_length": 1}}
+    model = load_language_model(dataclasses.replace(stored, tokenizer=files))
+    with pytest.raises(UserError, match="leaves no room"):
+        model.encode(["ACGT"])
+
+
+def test_a_tokenizer_that_drops_letters_is_refused(model_folder: ModelFolder) -> None:
+    stored = open_model(model_folder("bert"))
+    vocabulary = {letter: number for number, letter in enumerate("ACGN")}
+    lossy = {"version": "1.0", "model": {"type": "BPE", "vocab": vocabulary, "merges": []}}
+    model = load_language_model(dataclasses.replace(stored, tokenizer={"tokenizer.json": lossy}))
+    with pytest.raises(UserError, match="drops letters"):
+        model.encode(["ACTTGA"])
+
+
 def test_a_model_file_equals_its_folder(model_folder: ModelFolder, tmp_path: Path) -> None:
     stored = open_model(model_folder("mixtral"))
     path = tmp_path / "m"

@@ -47,7 +47,20 @@ def test_refuses_two_outputs_in_one_file(tmp_path: Path) -> None:
         pass
 
 
-@pytest.mark.parametrize("name", ["folder", os.devnull, "absent/a"])
+def test_refuses_an_output_in_the_folder_of_an_input(tmp_path: Path) -> None:
+    """A model may be a folder, and its weights must not become embeddings."""
+    with pytest.raises(UserError, match="lies in the folder"), whole_or_nothing([tmp_path / "a"], inputs=[tmp_path]):
+        pass
+
+
+def test_links_in_a_circle_are_refused(tmp_path: Path) -> None:
+    (tmp_path / "a").symlink_to(tmp_path / "b")
+    (tmp_path / "b").symlink_to(tmp_path / "a")
+    with pytest.raises(UserError), whole_or_nothing([tmp_path / "a"]):
+        pass
+
+
+@pytest.mark.parametrize("name", ["folder", os.devnull, "absent/a", "x" * 240])
 def test_refuses_what_cannot_be_replaced(tmp_path: Path, name: str) -> None:
     (tmp_path / "folder").mkdir()
     with pytest.raises(UserError), whole_or_nothing([tmp_path / name]):
