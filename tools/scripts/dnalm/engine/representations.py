@@ -118,7 +118,7 @@ class ModelRepresentation:
             layers = ", ".join(map(str, self._layers))
             taken = f"layer {layers}" if len(self._layers) == 1 else f"{self._choices.combine_layers} of layers {layers}"
         return (
-            f"{model.stored.name}, {model.stored.config.get('model_type')}, {len(model.layers)} layers, "
+            f"{model.stored.name}, {model.architecture}, {len(model.layers)} layers, "
             f"hidden size {model.hidden_size}, context {f'{context:,}' if context else 'unlimited'} tokens; {taken}"
         )
 

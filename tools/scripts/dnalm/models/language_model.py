@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -11,12 +12,25 @@ from dnalm.models.model_file import StoredModel
 from dnalm.models.tokenizers import Encoding, Tokenizer
 
 
+class HiddenStates(NamedTuple):
+    """What a backbone gives: shape (batch, tokens, hidden size)."""
+
+    last_hidden_state: Tensor
+
+
+class Logits(NamedTuple):
+    """What a language-model head gives: shape (batch, tokens, vocabulary size)."""
+
+    logits: Tensor
+
+
 @dataclass
 class LanguageModel:
     """A backbone (no head) with its tokenizer.
 
     Attributes:
         stored: the model file or folder it was read from.
+        architecture: its kind, as `model_type` names it.
         backbone: module whose forward takes input_ids and attention_mask and gives `last_hidden_state`.
         layers: the backbone's layers, in order.
         tokenizer: from bases to ids.
@@ -28,6 +42,7 @@ class LanguageModel:
     """
 
     stored: StoredModel
+    architecture: str
     backbone: nn.Module
     layers: nn.ModuleList
     tokenizer: Tokenizer
@@ -120,6 +135,39 @@ class LanguageModel:
             for hook in hooks:
                 hook.remove()
         return [found[number] for number in layers]
+
+    def attention_maps(self, input_ids: Tensor, attention_mask: Tensor | None, layers: Sequence[int]) -> list[Tensor]:
+        """Return how much each token attends to each in some layers, numbered from 0 as Hugging Face's `attentions`.
+
+        Args:
+            input_ids: shape (batch, tokens).
+            attention_mask: 1 for a token, 0 for padding, same shape; None where nothing is padded.
+            layers: numbers of layers.
+
+        Returns:
+            One tensor a layer asked for, each of shape (batch, heads, queries, keys); rows of tokens add up to 1.
+        """
+        own = [module for module in self.layers.modules() if hasattr(module, "attention_weights")]
+        if not own:
+            backbone: Any = self.backbone  # transformers' own
+            usual = backbone.config._attn_implementation
+            backbone.set_attn_implementation("eager")  # the fused kernels never hold the maps
+            try:
+                maps = backbone(input_ids, attention_mask=attention_mask, output_attentions=True).attentions
+            finally:
+                backbone.set_attn_implementation(usual)
+            return [maps[layer] for layer in layers]
+        found: list[Tensor] = []
+        hooks = [
+            own[layer].register_forward_pre_hook(lambda module, args: found.append(module.attention_weights(*args)))
+            for layer in sorted(set(layers))
+        ]
+        try:
+            self.backbone(input_ids=input_ids, attention_mask=attention_mask)
+        finally:
+            for hook in hooks:
+                hook.remove()
+        return [found[sorted(set(layers)).index(layer)] for layer in layers]
 
     def logits(self, input_ids: Tensor, attention_mask: Tensor | None) -> Tensor:
         """Return the language-model head's logits; shape (batch, tokens, vocabulary size)."""

@@ -79,13 +79,14 @@ class StoredModel:
     provenance: dict[str, Any] = field(default_factory=dict)
     is_one_file: bool = False
 
-    def read_tensors(self) -> dict[str, torch.Tensor]:
-        """Return the weights, memory-mapped; raise UserError if one holds NaN or infinity."""
+    def read_tensors(self, names: Iterable[str] | None = None) -> dict[str, torch.Tensor]:
+        """Return the weights, or those named, memory-mapped; raise UserError if one holds NaN or infinity."""
+        wanted = self.tensors.keys() if names is None else set(names)
         weights: dict[str, torch.Tensor] = {}
         for path in self.files:
             with safe_open(path, framework="pt", device="cpu") as file:
                 for name in file.keys():  # noqa: SIM118 (a safe_open is no dict)
-                    if name in self.tensors:
+                    if name in wanted:
                         weights[name] = file.get_tensor(name)
         for name, tensor in weights.items():
             if not is_finite(tensor):

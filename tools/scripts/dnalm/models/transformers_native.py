@@ -8,7 +8,7 @@ fetch or patch code.
 import inspect
 import logging
 import re
-from collections.abc import Iterator
+from collections.abc import Mapping
 from typing import Any
 
 import torch
@@ -26,6 +26,7 @@ from transformers.models.auto.modeling_auto import (
 )
 
 from dnalm.errors import UserError, shown
+from dnalm.models.configs import refuse_absurd_sizes
 from dnalm.models.language_model import LanguageModel
 from dnalm.models.model_file import StoredModel
 from dnalm.models.tokenizers import tokenizer_from_files
@@ -44,17 +45,17 @@ IGNORED_CONFIG_KEYS = re.compile(
 )
 # Rotary frequencies of these change with the longest sequence of a batch.
 UNSTEADY_ROPES = ("dynamic", "longrope")
-MOST_LABELS = 100_000
-DEEPEST_CONFIG = 4
 HEADS = ("ForMaskedLM", "ForCausalLM", "ForPreTraining", "LMHeadModel", "Classification", "Model")
-# Positions that one table or buffer is made for before any weight is compared.
-MOST_POSITIONS = 10_000_000
-LARGEST_SIZE = 2**40
 # Stored by some versions, recomputed or unused by all.
 UNUSED_TENSORS = re.compile(r"position_ids$|inv_freq$|contact_head\.|pooler\.|seq_relationship\.")
 
 transformers.utils.logging.disable_progress_bar()
 transformers.utils.logging.set_verbosity(logging.CRITICAL)
+
+
+def recognises(config: Mapping[str, Any]) -> bool:
+    """Say whether a config.json is of one of these architectures."""
+    return config.get("model_type") in ARCHITECTURES
 
 
 def load(stored: StoredModel, *, head: bool = False) -> LanguageModel:
@@ -63,15 +64,6 @@ def load(stored: StoredModel, *, head: bool = False) -> LanguageModel:
     Raises:
         UserError: the architecture is not supported, config, tensors and tokenizer do not fit, or there is no such head.
     """
-    try:
-        return _load(stored, head)
-    except (UserError, MemoryError):
-        raise
-    except Exception as error:  # whatever a strange config brings transformers or torch to
-        raise UserError(f"The model '{stored.name}' cannot be loaded ({shown(error, 200)}); use intact files.") from error
-
-
-def _load(stored: StoredModel, head: bool) -> LanguageModel:
     tokenizer = tokenizer_from_files(stored.tokenizer)
     config = read_config(stored)
     check_tensors(stored, config)
@@ -102,6 +94,7 @@ def _load(stored: StoredModel, head: bool) -> LanguageModel:
     limits = [limit for limit in (tokenizer.largest_input, _positions(backbone, config)) if limit is not None]
     return LanguageModel(
         stored=stored,
+        architecture=config.model_type,
         backbone=backbone,
         layers=_layers(backbone, config.num_hidden_layers),
         tokenizer=tokenizer,
@@ -119,18 +112,12 @@ def read_config(stored: StoredModel) -> PreTrainedConfig:
     Raises:
         UserError: the architecture is not supported, quantised, a decoder or encoder out of place, or of absurd size.
     """
-    kind = stored.config.get("model_type")
-    if kind not in ARCHITECTURES:
-        raise UserError(
-            f"The architecture '{shown(kind)}' of the model '{stored.name}' is unknown here; use one of "
-            f"{', '.join(ARCHITECTURES)}."
-        )
-    config_class = CONFIG_MAPPING[kind]
+    config_class = CONFIG_MAPPING[stored.config["model_type"]]
     if "quantization_config" in stored.config:
         raise UserError(f"The model '{stored.name}' is quantised; use its original weights.")
     if any(stored.config.get(key) for key in ("is_decoder", "add_cross_attention", "is_encoder_decoder")):
         raise UserError(f"The model '{stored.name}' is half of an encoder and decoder pair; use a plain language model.")
-    _refuse_absurd_sizes(stored)
+    refuse_absurd_sizes(stored)
     settings = {key: value for key, value in stored.config.items() if not IGNORED_CONFIG_KEYS.fullmatch(key)}
     pad, vocabulary_size = settings.get("pad_token_id"), settings.get("vocab_size")
     if isinstance(pad, int) and isinstance(vocabulary_size, int) and pad >= vocabulary_size:
@@ -203,39 +190,6 @@ def _problem(stored: StoredModel, config: PreTrainedConfig, model_class: type[Pr
     whole_numbers = sorted(name for name, info in stored.tensors.items() if not info.dtype.is_floating_point)
     whole_numbers = [name for name in whole_numbers if not UNUSED_TENSORS.search(name)]
     return f"tensor '{whole_numbers[0]}' holds whole numbers" if whole_numbers else None
-
-
-def _refuse_absurd_sizes(stored: StoredModel) -> None:
-    """Refuse a config that would cost time or memory before its tensors are compared.
-
-    Layers and experts are built in loops, so that there cannot be more than tensors; positions and labels may become
-    buffers and dictionaries; every other size is compared with the tensors, which costs nothing.
-    """
-    for key, value in _numbers(stored.config, stored.name, DEEPEST_CONFIG):
-        repeated = any(word in key for word in ("layer", "expert", "group"))
-        most = len(stored.tensors) if repeated else MOST_POSITIONS if "position" in key else LARGEST_SIZE
-        if abs(value) > most:
-            raise UserError(
-                f"The config of the model '{stored.name}' asks for {shown(key)} = {value:,}, which its weights cannot "
-                "fill; use intact files."
-            )
-    labels = [stored.config.get("num_labels"), *(stored.config.get(key) for key in ("id2label", "label2id"))]
-    if any((value if isinstance(value, int) else len(value or ())) > MOST_LABELS for value in labels):
-        raise UserError(f"The config of the model '{stored.name}' has over {MOST_LABELS:,} labels; use intact files.")
-
-
-def _numbers(value: Any, name: str, depth: int, key: str = "") -> Iterator[tuple[str, int]]:
-    """Yield every whole number of a config with the key it stands under."""
-    if depth < 0:
-        raise UserError(f"The config of the model '{name}' is nested too deep; use intact files.")
-    if isinstance(value, dict):
-        for inner, content in value.items():
-            yield from _numbers(content, name, depth - 1, str(inner))
-    elif isinstance(value, list):
-        for content in value:
-            yield from _numbers(content, name, depth - 1, key)
-    elif type(value) is int:
-        yield key, value
 
 
 def _layers(backbone: nn.Module, count: int) -> nn.ModuleList:

@@ -1,0 +1,91 @@
+"""Reading a model's config.json: sizes that cannot be are refused before memory or time is spent on them."""
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from dnalm.errors import UserError, shown
+from dnalm.models.model_file import StoredModel
+
+MOST_LABELS = 100_000
+DEEPEST_CONFIG = 4
+# Positions that one table or buffer is made for before any weight is compared.
+MOST_POSITIONS = 10_000_000
+LARGEST_SIZE = 2**40
+
+
+def refuse_absurd_sizes(stored: StoredModel) -> None:
+    """Refuse a config that would cost time or memory before its tensors are compared.
+
+    Layers and experts are built in loops, so that there cannot be more than tensors; positions and labels may become
+    buffers and dictionaries; every other size is compared with the tensors, which costs nothing.
+    """
+    for key, value in _numbers(stored.config, stored.name, DEEPEST_CONFIG):
+        repeated = any(word in key for word in ("layer", "expert", "group"))
+        most = len(stored.tensors) if repeated else MOST_POSITIONS if "position" in key else LARGEST_SIZE
+        if abs(value) > most:
+            raise UserError(
+                f"The config of the model '{stored.name}' asks for {shown(key)} = {value:,}, which its weights cannot "
+                "fill; use intact files."
+            )
+    labels = [stored.config.get("num_labels"), *(stored.config.get(key) for key in ("id2label", "label2id"))]
+    if any((value if isinstance(value, int) else len(value or ())) > MOST_LABELS for value in labels):
+        raise UserError(f"The config of the model '{stored.name}' has over {MOST_LABELS:,} labels; use intact files.")
+
+
+def size(stored: StoredModel, key: str, *, divides: str | None = None) -> int:
+    """Return a positive whole number of the config.
+
+    Raises:
+        UserError: it is missing or none, or does not divide the number of another key.
+    """
+    value = stored.config.get(key)
+    if type(value) is not int or value < 1:
+        raise UserError(
+            f"The config of the model '{stored.name}' has {shown(key)} = {shown(value)}, where a size is needed; "
+            "use intact files."
+        )
+    if divides is not None and (whole := size(stored, divides)) % value:
+        raise UserError(
+            f"The config of the model '{stored.name}' has {divides} = {whole}, which {key} = {value} does not divide; "
+            "use intact files."
+        )
+    return value
+
+
+def epsilon(stored: StoredModel, key: str) -> float:
+    """Return the small number that a norm of the config adds to a variance; raise UserError if it is none."""
+    value = stored.config.get(key)
+    if not isinstance(value, float) or not 0 < value < 1:
+        raise UserError(
+            f"The config of the model '{stored.name}' has {shown(key)} = {shown(value)}, where a number between 0 and 1 "
+            "is needed; use intact files."
+        )
+    return value
+
+
+def refuse_other_settings(stored: StoredModel, known: Mapping[str, Any]) -> None:
+    """Refuse a config that asks for a variant of the architecture which no published model has.
+
+    Args:
+        stored: the model.
+        known: key → its only known value; a key that the config lacks has it.
+    """
+    for key, value in known.items():
+        if (found := stored.config.get(key, value)) != value:
+            raise UserError(
+                f"The config of the model '{stored.name}' has {key} = {shown(found)}; only {shown(value)} is known here."
+            )
+
+
+def _numbers(value: Any, name: str, depth: int, key: str = "") -> Iterator[tuple[str, int]]:
+    """Yield every whole number of a config with the key it stands under."""
+    if depth < 0:
+        raise UserError(f"The config of the model '{name}' is nested too deep; use intact files.")
+    if isinstance(value, dict):
+        for inner, content in value.items():
+            yield from _numbers(content, name, depth - 1, str(inner))
+    elif isinstance(value, list):
+        for content in value:
+            yield from _numbers(content, name, depth - 1, key)
+    elif type(value) is int:
+        yield key, value

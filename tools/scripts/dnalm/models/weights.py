@@ -1,0 +1,69 @@
+"""Stored tensors into an architecture of ours: every name and shape is compared before a weight is read."""
+
+import re
+from collections.abc import Callable
+
+import torch
+from torch import nn
+
+from dnalm.errors import UserError
+from dnalm.models.model_file import StoredModel
+
+
+def fill(
+    make: Callable[[], nn.Module],
+    stored: StoredModel,
+    *,
+    heads: tuple[str, ...],
+    head: bool,
+    unused: re.Pattern[str],
+    renamed: Callable[[str], str] = lambda name: name,
+) -> nn.Module:
+    """Return a model with the stored weights, in float32, memory-mapped where the file has float32.
+
+    Args:
+        make: builds the model with its head; called where tensors have shapes only.
+        stored: the model at rest.
+        heads: first parts of the names of modules beyond the backbone.
+        head: whether they are wanted; without, they are checked all the same and left empty.
+        unused: names that published files carry and no computation needs.
+        renamed: from a stored name to the module's.
+
+    Raises:
+        UserError: naming the first tensor that is missing, unknown, or of the wrong shape or kind.
+    """
+    with torch.device("meta"):
+        model = make()
+    names = {renamed(name): name for name in stored.tensors if not unused.search(name)}
+    wanted = model.state_dict()
+    if len(set(names.values())) + sum(bool(unused.search(name)) for name in stored.tensors) != len(stored.tensors):
+        raise UserError(f"The model '{stored.name}' holds a tensor under two names; use intact files.")
+    has_head = any(name.startswith(heads) for name in names)
+    if head and not has_head:
+        raise UserError(
+            f"The model '{stored.name}' has no language-model head, so that it gives no logits; "
+            "choose representation hidden, or a model with its head."
+        )
+    expected = {name for name in wanted if has_head or not name.startswith(heads)}
+    if problem := _problem(stored, names, wanted, expected):
+        raise UserError(f"The weights of the model '{stored.name}' do not fit its config: {problem}; use intact files.")
+    tensors = stored.read_tensors()
+    read = {name for name in expected if head or not name.startswith(heads)}
+    model.load_state_dict({name: tensors[names[name]].float() for name in read}, strict=False, assign=True)
+    return model.eval().requires_grad_(False)
+
+
+def _problem(
+    stored: StoredModel, names: dict[str, str], wanted: dict[str, torch.Tensor], expected: set[str]
+) -> str | None:
+    if missing := sorted(expected - names.keys()):
+        return f"tensor '{missing[0]}' is missing" + (f" ({len(missing)} in all)" if len(missing) > 1 else "")
+    if unknown := sorted(names[name] for name in names.keys() - expected):
+        return f"tensor '{unknown[0]}' is unknown" + (f" ({len(unknown)} in all)" if len(unknown) > 1 else "")
+    for name in sorted(expected):
+        info, asked = stored.tensors[names[name]], tuple(wanted[name].shape)
+        if info.shape != asked:
+            return f"tensor '{names[name]}' has the shape {info.shape}, the config asks for {asked}"
+        if not info.dtype.is_floating_point:
+            return f"tensor '{names[name]}' holds whole numbers"
+    return None
