@@ -127,6 +127,22 @@ def run_project(capsys: pytest.CaptureFixture[str]) -> Iterator[Run]:
     yield from running(dnalm_project.parser, dnalm_project.project, capsys)
 
 
+@pytest.fixture
+def run_import(capsys: pytest.CaptureFixture[str]) -> Iterator[Run]:
+    """Run dnalm_import_model's entry script in this process: exit code, stdout, stderr."""
+    import dnalm_import_model
+
+    yield from running(dnalm_import_model.parser, dnalm_import_model.import_model, capsys)
+
+
+@pytest.fixture
+def run_export(capsys: pytest.CaptureFixture[str]) -> Iterator[Run]:
+    """Run dnalm_export_model's entry script in this process: exit code, stdout, stderr."""
+    import dnalm_export_model
+
+    yield from running(dnalm_export_model.parser, dnalm_export_model.export_model, capsys)
+
+
 def running(
     parser: Callable[[], argparse.ArgumentParser],
     task: Callable[[argparse.Namespace], None],

@@ -9,6 +9,7 @@ million bases of human chr1 (GRCh38). The sequences are public facts; each file 
 import argparse
 import gzip
 import itertools
+import json
 import sys
 import tempfile
 from pathlib import Path
@@ -23,7 +24,8 @@ sys.path.insert(0, str(Path(__file__).parent.parent / "tools" / "scripts"))
 
 import dnalm_embed
 from dnalm.formats.fasta import FastaReader
-from dnalm.models.model_file import write_model_file
+from dnalm.models import nucleotide_transformer_v2
+from dnalm.models.model_file import write_model_file, write_safetensors
 from dnalm.models.sources import open_model
 
 WIDTH = 80  # bases a line
@@ -56,6 +58,7 @@ def main() -> None:
     (output / "two_genomes.fasta").write_text("".join(windows))
     (output / "protein.fasta").write_text(_fasta("peptide", PEPTIDE))
     write_demo_model(output / "demo_model.safetensors")
+    write_published_model(output / "published_model")
     write_embeddings(output)
 
 
@@ -98,6 +101,41 @@ def write_demo_model(path: Path) -> None:
             licence="MIT",
             provenance={"made by": "tests/make_test_data.py", "weights": "random, seed 0"},
         )
+
+
+def write_published_model(folder: Path) -> None:
+    """Write the files of a model as its authors publish it: random Nucleotide Transformer v2 of 3-mers."""
+    folder.mkdir(exist_ok=True)
+    letters = "ATCG"
+    kmers = ["".join(kmer) for kmer in itertools.product(letters, repeat=3)]
+    vocabulary = ["<unk>", "<pad>", "<mask>", "<cls>", "<eos>", "<bos>", *kmers, *letters, "N"]
+    config = {
+        "add_bias_fnn": False,
+        "architectures": ["EsmForMaskedLM"],
+        "auto_map": {"AutoModelForMaskedLM": "modeling_esm.EsmForMaskedLM"},
+        "hidden_size": 32,
+        "intermediate_size": 64,
+        "layer_norm_eps": 1e-12,
+        "mask_token_id": 2,
+        "max_position_embeddings": 258,
+        "num_attention_heads": 4,
+        "num_hidden_layers": 2,
+        "pad_token_id": 1,
+        "position_embedding_type": "rotary",
+        "tie_word_embeddings": False,
+        "token_dropout": False,
+        "vocab_size": len(vocabulary),
+    }
+    tokenizer_config = {"eos_token": None, "model_max_length": 256, "tokenizer_class": "EsmTokenizer"}
+    for name, content in (("config", config), ("tokenizer_config", tokenizer_config)):
+        (folder / f"{name}.json").write_text(json.dumps(content, indent=2) + "\n")
+    (folder / "vocab.txt").write_text("\n".join(vocabulary))
+    (folder / "features.txt").write_text("exon\nintron\n")
+    generator = torch.Generator().manual_seed(0)
+    sizes = nucleotide_transformer_v2.Sizes(len(vocabulary), 32, 2, 4, 64, 1e-12)
+    shapes = nucleotide_transformer_v2.MaskedLanguageModel(sizes).state_dict()
+    weights = {name: 0.3 * torch.randn(tensor.shape, generator=generator) for name, tensor in sorted(shapes.items())}
+    write_safetensors(folder / "model.safetensors", weights, {"format": "pt"})
 
 
 def write_embeddings(folder: Path) -> None:

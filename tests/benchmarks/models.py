@@ -169,7 +169,7 @@ def load(reader: str, path: Path) -> None:
 
 
 def peak_memory() -> int:
-    """Return the most bytes this program has held, mapped files included; resource's figure begins with its parent's."""
+    """Return the most bytes this program has held, mapped files included (not its parent's, as resource would)."""
     status = Path("/proc/self/status").read_text()
     return 1024 * int(status.partition("VmHWM:")[2].split()[0])
 

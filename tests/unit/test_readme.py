@@ -7,6 +7,7 @@ from pathlib import Path
 
 import anndata
 from conftest import REPOSITORY
+from safetensors.torch import load_file
 
 README = (REPOSITORY / "README.md").read_text()
 COMMANDS = [line for block in re.findall(r"```sh\n(.*?)```", README, re.DOTALL) for line in block.splitlines()]
@@ -31,6 +32,8 @@ def test_the_commands_of_the_readme_work_one_after_the_other(tmp_path: Path) -> 
     assert len((tmp_path / "summary.tsv").read_text().splitlines()) == 81
     assert len((tmp_path / "map.tsv").read_text().splitlines()) == 81
     assert (tmp_path / "map.png").read_bytes().startswith(b"\x89PNG")
+    published = REPOSITORY / "test-data" / "published_model" / "model.safetensors"
+    assert load_file(tmp_path / "exported" / "model.safetensors").keys() == load_file(published).keys()
 
 
 def test_commands_run_elsewhere_are_in_the_readme() -> None:

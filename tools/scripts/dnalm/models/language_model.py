@@ -12,6 +12,16 @@ from dnalm.models.model_file import StoredModel
 from dnalm.models.tokenizers import Encoding, Tokenizer
 
 
+class NoLanguageModelHead(UserError):  # noqa: N818 (a fact about a model more than an error)
+    """Logits are asked of a model that was saved without a language-model head."""
+
+    def __init__(self, name: str) -> None:
+        super().__init__(
+            f"The model '{name}' has no language-model head, so that it gives no logits; choose representation hidden, or "
+            "a model with its head."
+        )
+
+
 class HiddenStates(NamedTuple):
     """What a backbone gives: shape (batch, tokens, hidden size)."""
 

@@ -3,6 +3,9 @@
 import contextlib
 import itertools
 import json
+import os
+import sys
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -22,6 +25,9 @@ KINDS_OF_FILES = {
     "tokenizer_config.json": dict,
     "special_tokens_map.json": dict,
 }
+# Repeats are the worst that a pattern of a tokenizer.json can meet, and genomes are full of them.
+PROBE = "".join(first * 200 + second for first, second in itertools.permutations("ACGTN", 2))
+SLOWEST_PROBE = 1.0  # seconds of the processor; published tokenizers take a millisecond
 NO_LIMIT = 10**9  # Hugging Face writes 10**30 for "no limit"
 
 
@@ -190,6 +196,13 @@ class JsonTokenizer:
             self._tokenizer.no_truncation()
             self._tokenizer.no_padding()
             first = self._tokenizer.encode("A")
+            started = time.process_time()
+            self._tokenizer.encode(PROBE)
+            seconds = time.process_time() - started
+        if seconds > SLOWEST_PROBE:
+            raise UserError(
+                f"The model's tokenizer.json takes {seconds:.0f} seconds for {len(PROBE):,} bases; use an intact model."
+            )
         if not first.ids:
             raise UserError("The model's tokenizer.json makes no token of the letter A; use a DNA model.")
         self.pad_id = self._id(settings.get("pad_token"), "[PAD]", "<pad>")
@@ -215,11 +228,27 @@ class JsonTokenizer:
 def _library_errors() -> Iterator[None]:
     """Tell what the tokenizers library complains of; its panics are no Exceptions."""
     try:
-        yield
+        with _quiet():
+            yield
     except (KeyboardInterrupt, SystemExit, MemoryError):
         raise
     except BaseException as error:
         raise UserError(f"The model's tokenizer.json cannot be used ({shown(error)}); use an intact model.") from error
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """Keep a panic of the tokenizers library, which prints before Python hears of it, from the user's eyes."""
+    sys.stderr.flush()
+    usual = os.dup(2)
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    try:
+        os.dup2(nowhere, 2)
+        yield
+    finally:
+        os.dup2(usual, 2)
+        os.close(usual)
+        os.close(nowhere)
 
 
 def _first_id(ids: Mapping[str, int], *tokens: str) -> int | None:

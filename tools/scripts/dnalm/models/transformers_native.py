@@ -27,7 +27,7 @@ from transformers.models.auto.modeling_auto import (
 
 from dnalm.errors import UserError, shown
 from dnalm.models.configs import refuse_absurd_sizes
-from dnalm.models.language_model import LanguageModel
+from dnalm.models.language_model import LanguageModel, NoLanguageModelHead
 from dnalm.models.model_file import StoredModel
 from dnalm.models.tokenizers import tokenizer_from_files
 
@@ -72,10 +72,7 @@ def load(stored: StoredModel, *, head: bool = False) -> LanguageModel:
     if head:
         model_class = (MODEL_FOR_CAUSAL_LM_MAPPING if causal else MODEL_FOR_MASKED_LM_MAPPING)[type(config)]
         if _problem(stored, config, model_class):
-            raise UserError(
-                f"The model '{stored.name}' has no language-model head, so that it gives no logits; "
-                "choose representation hidden, or a model with its head."
-            )
+            raise NoLanguageModelHead(stored.name)
     model, report = model_class.from_pretrained(
         None,
         config=config,

@@ -7,6 +7,7 @@ import torch
 from torch import nn
 
 from dnalm.errors import UserError
+from dnalm.models.language_model import NoLanguageModelHead
 from dnalm.models.model_file import StoredModel
 
 
@@ -40,10 +41,7 @@ def fill(
         raise UserError(f"The model '{stored.name}' holds a tensor under two names; use intact files.")
     has_head = any(name.startswith(heads) for name in names)
     if head and not has_head:
-        raise UserError(
-            f"The model '{stored.name}' has no language-model head, so that it gives no logits; "
-            "choose representation hidden, or a model with its head."
-        )
+        raise NoLanguageModelHead(stored.name)
     expected = {name for name in wanted if has_head or not name.startswith(heads)}
     if problem := _problem(stored, names, wanted, expected):
         raise UserError(f"The weights of the model '{stored.name}' do not fit its config: {problem}; use intact files.")

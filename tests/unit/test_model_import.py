@@ -1,0 +1,449 @@
+"""Import and export: files without names become a model file, which becomes a folder for Hugging Face's libraries."""
+
+import json
+import shutil
+import struct
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+import transformers
+from conftest import REPOSITORY, Run
+from dnalm.models.model_file import StoredModel
+from dnalm.models.registry import load_language_model
+from dnalm.models.sources import open_model
+from safetensors.torch import load_file, save_file
+
+ModelFolder = Callable[[str], Path]
+PARITY = REPOSITORY / "tests" / "parity" / "data"
+PUBLISHED = ["nt_v1", "nt_agro", "nt_v2", "dnabert2"]
+TOKENIZER_FILES = ("tokenizer.json", "vocab.txt", "tokenizer_config.json", "special_tokens_map.json")
+
+
+class Nameless:
+    """The files of a published model, named as Galaxy names them."""
+
+    def __init__(self, folder: Path, published: Path) -> None:
+        self.folder = folder
+        self.files: dict[str, list[Path]] = {"--config": [], "--weights": [], "--tokenizer-files": []}
+        for name in ("config.json", "model.safetensors", *TOKENIZER_FILES):
+            if (published / name).exists():
+                option = {"config.json": "--config", "model.safetensors": "--weights"}.get(name, "--tokenizer-files")
+                self.add(option, (published / name).read_bytes())
+
+    def add(self, option: str, content: bytes) -> Path:
+        path = self.folder / f"dataset_{len(list(self.folder.glob('*.dat')))}.dat"
+        path.write_bytes(content)
+        self.files[option].append(path)
+        return path
+
+    def arguments(self, *more: object) -> list[object]:
+        given = [argument for option, paths in self.files.items() for path in paths for argument in (option, path)]
+        return [*given, "--output", self.folder / "model", "--summary", self.folder / "summary", *more]
+
+    def change_config(self, **changes: Any) -> None:
+        (path,) = self.files["--config"]
+        path.write_text(json.dumps(json.loads(path.read_text()) | changes))
+
+
+@pytest.fixture
+def nameless(tmp_path: Path) -> Callable[[Path], Nameless]:
+    return lambda published: Nameless(tmp_path, published)
+
+
+def facts(folder: Path) -> dict[str, str]:
+    rows = [line.split("\t") for line in (folder / "summary").read_text().splitlines()[1:]]
+    return {row[0]: row[1] for row in rows}
+
+
+@pytest.mark.parametrize("case", PUBLISHED)
+def test_published_files_without_names_become_a_model_file(
+    run_import: Run, nameless: Callable[[Path], Nameless], tmp_path: Path, case: str
+) -> None:
+    files = nameless(PARITY / case)
+    code, out, error = run_import(*files.arguments("--name", "a model", "--licence", "CC-BY-NC-SA-4.0"))
+    assert (code, error) == (0, "")
+    stored = open_model(tmp_path / "model")
+    assert (stored.name, stored.licence) == ("a model", "CC-BY-NC-SA-4.0")
+    published = load_file(PARITY / case / "model.safetensors")
+    found = stored.read_tensors()
+    assert found.keys() == published.keys()
+    assert all(
+        torch.equal(found[name], tensor) and found[name].dtype == tensor.dtype for name, tensor in published.items()
+    )
+    said = facts(tmp_path)
+    assert said["head"] == "masked language model"
+    assert said["licence"] == "CC-BY-NC-SA-4.0"
+    assert f"architecture: {said['architecture']}" in out
+    assert int(said["parameters"].replace(",", "")) == sum(
+        tensor.numel() for name, tensor in published.items() if not name.endswith(("position_ids", "inv_freq"))
+    )
+
+
+def test_the_order_of_the_tokenizers_files_does_not_matter(
+    run_import: Run, nameless: Callable[[Path], Nameless], tmp_path: Path
+) -> None:
+    files = nameless(PARITY / "nt_v2")
+    run_import(*files.arguments())
+    first = (tmp_path / "model").read_bytes()
+    files.files["--tokenizer-files"].reverse()
+    run_import(*files.arguments())
+    assert (tmp_path / "model").read_bytes() == first
+
+
+def test_shards_are_put_together(run_import: Run, nameless: Callable[[Path], Nameless], tmp_path: Path) -> None:
+    files = nameless(PARITY / "nt_v2")
+    (whole,) = files.files.pop("--weights")
+    files.files["--weights"] = []
+    tensors = load_file(whole)
+    names = sorted(tensors)
+    for part in (names[: len(names) // 2], names[len(names) // 2 :]):
+        save_file({name: tensors[name] for name in part}, tmp_path / "shard")
+        files.add("--weights", (tmp_path / "shard").read_bytes())
+    index = files.add("--weights", json.dumps({"weight_map": dict.fromkeys(names, "x")}).encode())
+    assert run_import(*files.arguments())[0] == 0
+    assert open_model(tmp_path / "model").read_tensors().keys() == tensors.keys()
+    index.write_text(json.dumps({"weight_map": dict.fromkeys([*names, "esm.more"], "x")}))
+    code, _, error = run_import(*files.arguments())
+    assert code == 1
+    assert "The index names the tensor 'esm.more', which no file has" in error
+
+
+def test_a_model_without_language_model_head_is_said_to_have_none(
+    run_import: Run, nameless: Callable[[Path], Nameless], tmp_path: Path
+) -> None:
+    files = nameless(PARITY / "nt_v2")
+    (weights,) = files.files["--weights"]
+    tensors = {name: tensor for name, tensor in load_file(weights).items() if not name.startswith("lm_head")}
+    save_file(tensors, weights)
+    assert run_import(*files.arguments())[0] == 0
+    assert facts(tmp_path)["head"] == "none"
+
+
+def test_code_named_by_a_config_and_repeated_keys_are_mended_and_said(
+    run_import: Run, nameless: Callable[[Path], Nameless], tmp_path: Path
+) -> None:
+    files = nameless(PARITY / "nt_v2")
+    (config,) = files.files["--config"]
+    config.write_text(config.read_text().rstrip().removesuffix("}") + ', "hidden_size": 32}')
+    code, out, _ = run_import(*files.arguments())
+    assert code == 0
+    assert "Mended: config.json has the key 'hidden_size' twice: the last value is taken." in out
+    assert "no code of a model is ever run" in out
+    assert "auto_map" not in open_model(tmp_path / "model").config
+
+
+def test_a_pad_token_behind_the_vocabulary_is_mended(
+    run_import: Run, run_export: Run, nameless: Callable[[Path], Nameless], model_folder: ModelFolder, tmp_path: Path
+) -> None:
+    files = nameless(model_folder("mixtral"))
+    vocabulary_size = json.loads(files.files["--config"][0].read_text())["vocab_size"]
+    files.change_config(pad_token_id=vocabulary_size)
+    code, out, _ = run_import(*files.arguments())
+    assert code == 0
+    assert f"Mended: config.json pads with the token {vocabulary_size}" in out
+    assert run_export("--model", tmp_path / "model", "--output-directory", tmp_path / "exported")[0] == 0
+    transformers.AutoModelForCausalLM.from_pretrained(tmp_path / "exported", trust_remote_code=False)
+
+
+@pytest.mark.parametrize("separator", ["\n", ", "])
+def test_features_are_kept(
+    run_import: Run, nameless: Callable[[Path], Nameless], tmp_path: Path, separator: str
+) -> None:
+    (tmp_path / "features").write_text(separator.join(["exon", "intron"]))
+    files = nameless(PARITY / "nt_v2")
+    assert run_import(*files.arguments("--features", tmp_path / "features"))[0] == 0
+    assert open_model(tmp_path / "model").labels == (["exon", "intron"] if separator == "\n" else ["exon, intron"])
+
+
+@pytest.mark.parametrize("architecture", ["bert", "esm-absolute", "esm-rotary", "mixtral", "llama"])
+def test_from_pretrained_reads_what_is_exported_bit_by_bit(
+    run_import: Run,
+    run_export: Run,
+    nameless: Callable[[Path], Nameless],
+    model_folder: ModelFolder,
+    tmp_path: Path,
+    architecture: str,
+) -> None:
+    folder = model_folder(architecture)
+    assert run_import(*nameless(folder).arguments("--licence", "MIT"))[0] == 0
+    code, out, _ = run_export("--model", tmp_path / "model", "--output-directory", tmp_path / "exported")
+    assert code == 0
+    assert "reads it: transformers' from_pretrained" in out
+    auto = (
+        transformers.AutoModelForCausalLM if architecture in ("mixtral", "llama") else transformers.AutoModelForMaskedLM
+    )
+    model, report = auto.from_pretrained(tmp_path / "exported", trust_remote_code=False, output_loading_info=True)
+    assert not report["missing_keys"]
+    expected = auto.from_pretrained(folder, trust_remote_code=False).state_dict()
+    assert all(torch.equal(tensor, expected[name]) for name, tensor in model.state_dict().items())
+    assert (
+        load_file(tmp_path / "exported" / "model.safetensors").keys() == load_file(folder / "model.safetensors").keys()
+    )
+    assert 'license: "mit"' in (tmp_path / "exported" / "README.md").read_text()
+
+
+@pytest.mark.parametrize("case", PUBLISHED)
+def test_auto_tokenizer_reads_what_is_exported(
+    run_import: Run, run_export: Run, nameless: Callable[[Path], Nameless], tmp_path: Path, case: str
+) -> None:
+    assert run_import(*nameless(PARITY / case).arguments())[0] == 0
+    assert run_export("--model", tmp_path / "model", "--output-directory", tmp_path / "exported")[0] == 0
+    class_name = "PreTrainedTokenizerFast" if case == "dnabert2" else "EsmTokenizer"
+    tokenizer = getattr(transformers, class_name).from_pretrained(tmp_path / "exported")
+    sequence = "ACGTTGCAACGATTTACCGATAGG"
+    (encoding,) = load_language_model(open_model(tmp_path / "model")).encode([sequence])
+    assert tokenizer(sequence)["input_ids"] == encoding.ids.tolist()
+
+
+def test_what_is_exported_is_imported_again_bit_by_bit(
+    run_import: Run, run_export: Run, nameless: Callable[[Path], Nameless], tmp_path: Path
+) -> None:
+    assert run_import(*nameless(PARITY / "dnabert2").arguments())[0] == 0
+    first = open_model(tmp_path / "model").read_tensors()
+    assert run_export("--model", tmp_path / "model", "--output-directory", tmp_path / "exported")[0] == 0
+    again = open_model(tmp_path / "exported").read_tensors()
+    assert all(torch.equal(tensor, again[name]) for name, tensor in first.items())
+    load_language_model(open_model(tmp_path / "exported"), head=True)
+
+
+def test_a_folder_with_files_in_it_is_left_alone(run_export: Run, demo_model: Path, tmp_path: Path) -> None:
+    (tmp_path / "kept").write_text("mine")
+    code, _, error = run_export("--model", demo_model, "--output-directory", tmp_path)
+    assert code == 1
+    assert "has files in it already; choose a new or an empty one." in error
+    assert (tmp_path / "kept").read_text() == "mine"
+
+
+# What users give by mistake or in malice: a change of the files, and what the sentence says.
+Change = Callable[[Nameless], object]
+
+
+def _swap(files: Nameless) -> None:
+    files.files["--config"], files.files["--tokenizer-files"] = (
+        files.files["--tokenizer-files"][:1],
+        files.files["--config"],
+    )
+
+
+def _rewrite(option: str, content: bytes) -> Change:
+    return lambda files: files.files[option][0].write_bytes(content)
+
+
+def _tensors(change: Callable[[dict[str, torch.Tensor]], object]) -> Change:
+    def rewrite(files: Nameless) -> None:
+        (path,) = files.files["--weights"]
+        tensors = load_file(path)
+        change(tensors)
+        save_file(tensors, path)
+
+    return rewrite
+
+
+def _overlap(files: Nameless) -> None:
+    header = json.dumps(
+        {
+            "a": {"dtype": "F32", "shape": [2], "data_offsets": [0, 8]},
+            "b": {"dtype": "F32", "shape": [2], "data_offsets": [4, 12]},
+        }
+    ).encode()
+    files.files["--weights"][0].write_bytes(struct.pack("<Q", len(header)) + header + bytes(12))
+
+
+def _outside(files: Nameless) -> None:
+    header = json.dumps({"a": {"dtype": "F32", "shape": [1000], "data_offsets": [0, 4000]}}).encode()
+    files.files["--weights"][0].write_bytes(struct.pack("<Q", len(header)) + header + bytes(12))
+
+
+def _regex(pattern: str) -> Change:
+    def rewrite(files: Nameless) -> None:
+        description = json.loads((PARITY / "dnabert2" / "tokenizer.json").read_text())
+        description["pre_tokenizer"] = {
+            "type": "Split",
+            "pattern": {"Regex": pattern},
+            "behavior": "Isolated",
+            "invert": False,
+        }
+        files.files["--tokenizer-files"] = []
+        files.add("--tokenizer-files", json.dumps(description).encode())
+
+    return rewrite
+
+
+def _other_text(files: Nameless) -> None:
+    files.files["--tokenizer-files"] = [PARITY / "kmer_tokenizer" / "README.md"]
+
+
+def _zip_bomb(files: Nameless) -> None:
+    shutil.make_archive(str(files.folder / "bomb"), "zip", PARITY / "kmer_tokenizer")
+    files.files["--weights"][0].write_bytes((files.folder / "bomb.zip").read_bytes())
+
+
+BAD: dict[str, tuple[Change, str]] = {
+    "config and tokenizer swapped": (_swap, "where a config.json is needed"),
+    "pickle named safetensors": (
+        _rewrite("--weights", b"\x80\x04\x95" + bytes(100)),
+        "pickled weights, which are never read",
+    ),
+    "zip": (_zip_bomb, "pickled weights, which are never read"),
+    "header of 1 GB": (
+        _rewrite("--weights", struct.pack("<Q", 10**9) + b"{" + bytes(100)),
+        "or one of over 100 MB",
+    ),
+    "tensors that overlap": (_overlap, "tensor 'b' overlaps another or leaves a gap"),
+    "tensors outside the file": (_outside, "it is cut short"),
+    "a config of 10^12 parameters": (
+        lambda files: files.change_config(hidden_size=1_000_000, num_attention_heads=4),
+        "has the shape",
+    ),
+    "a config of 10^12 layers": (lambda files: files.change_config(num_hidden_layers=10**12), "cannot fill"),
+    "a config with a size of text": (lambda files: files.change_config(hidden_size="32"), "where a size is needed"),
+    "heads that do not divide": (lambda files: files.change_config(num_attention_heads=5), "does not divide"),
+    "a variant nobody published": (
+        lambda files: files.change_config(position_embedding_type="absolute"),
+        "only rotary is known here",
+    ),
+    "an unknown architecture": (
+        lambda files: files.change_config(model_type="hyena", add_bias_fnn=True),
+        "The architecture 'hyena' of the model 'imported model' is unknown here",
+    ),
+    "a config that is a list": (_rewrite("--config", b"[1]"), "is a JSON list"),
+    "a config with NaN": (_rewrite("--config", b'{"hidden_size": NaN}'), "is no JSON (it has the number NaN)"),
+    "a config nested without end": (_rewrite("--config", b'{"a":' * 100_000), "is no JSON"),
+    "a config of something else": (_rewrite("--config", b'{"colour": "blue"}'), "is no file of a model"),
+    "binary config": (_rewrite("--config", bytes(range(128, 256))), "is neither safetensors nor text"),
+    "empty config": (_rewrite("--config", b""), "is empty or binary"),
+    "NaN weights": (
+        _tensors(lambda tensors: tensors["esm.encoder.layer.1.output.dense.weight"].fill_(torch.nan)),
+        "NaN or infinite weights in 'esm.encoder.layer.1.output.dense.weight'",
+    ),
+    "a missing tensor": (
+        _tensors(lambda tensors: tensors.pop("esm.encoder.layer.1.output.dense.weight")),
+        "tensor 'esm.encoder.layer.1.output.dense.weight' is missing",
+    ),
+    "an unknown tensor": (
+        _tensors(lambda tensors: tensors.update({"esm.more": torch.zeros(2)})),
+        "tensor 'esm.more' is unknown",
+    ),
+    "whole numbers": (
+        _tensors(lambda tensors: tensors.update({"lm_head.bias": torch.zeros(4107, dtype=torch.int64)})),
+        "tensor 'lm_head.bias' holds whole numbers",
+    ),
+    "weights of another model": (
+        lambda files: files.files["--weights"][0].write_bytes((PARITY / "dnabert2" / "model.safetensors").read_bytes()),
+        "The weights of the model 'imported model' do not fit its config",
+    ),
+    "a tokenizer whose pattern never ends": (_regex("(A+)+C"), "The model's tokenizer.json cannot be used"),
+    "a slow tokenizer": (_regex("(A|AA)+$"), "The model's tokenizer.json"),
+    "a text about something else": (
+        lambda files: files.files["--tokenizer-files"].__setitem__(
+            slice(None), [PARITY / "kmer_tokenizer" / "README.md"]
+        ),
+        "where a tokenizer.json or vocab.txt",
+    ),
+    "two vocabularies": (
+        lambda files: files.add("--tokenizer-files", (PARITY / "nt_v1" / "vocab.txt").read_bytes()),
+        "Two of the tokenizer's files are a vocab.txt",
+    ),
+    "a vocab.json": (
+        lambda files: files.add("--tokenizer-files", b'{"A": 0, "C": 1}'),
+        "give the tokenizer.json instead",
+    ),
+    "merges": (lambda files: files.add("--tokenizer-files", b"A C\nG T\nAC GT\n"), "give the tokenizer.json instead"),
+    "keys of a tokenizer twice": (
+        lambda files: files.add("--tokenizer-files", b'{"model": {"A": 1, "A": 2}, "added_tokens": []}'),
+        "has the key 'A' twice",
+    ),
+    "a model file": (
+        lambda files: files.files["--weights"].__setitem__(0, REPOSITORY / "test-data" / "demo_model.safetensors"),
+        "is a DNA-LM model file already; use it as it is",
+    ),
+    "one shard twice": (
+        lambda files: files.files["--weights"].append(files.files["--weights"][0]),
+        "give each shard once",
+    ),
+    "no such file": (lambda files: files.files["--config"][0].unlink(), "No such file"),
+}
+
+
+@pytest.mark.parametrize("case", BAD)
+def test_files_that_are_no_model_are_refused(
+    run_import: Run, nameless: Callable[[Path], Nameless], tmp_path: Path, case: str
+) -> None:
+    change, sentence = BAD[case]
+    files = nameless(PARITY / "nt_v2")
+    change(files)
+    before = sorted(tmp_path.iterdir())
+    code, _, error = run_import(*files.arguments())
+    assert code == 1
+    assert sentence in error
+    assert error.count("\n") == 1
+    assert sorted(tmp_path.iterdir()) == before
+
+
+def test_a_panic_of_the_tokenizers_library_is_told_in_one_line(
+    nameless: Callable[[Path], Nameless], tmp_path: Path
+) -> None:
+    """The library prints before Python hears of it, so that only a process of its own shows what a user sees."""
+    files = nameless(PARITY / "nt_v2")
+    _regex("(A+)+C")(files)
+    command = [sys.executable, REPOSITORY / "scripts" / "dnalm_import_model.py", *files.arguments()]
+    done = subprocess.run([str(word) for word in command], capture_output=True, text=True, check=False)
+    assert done.returncode == 1
+    assert done.stderr.startswith("dnalm_import_model: The model's tokenizer.json cannot be used")
+    assert done.stderr.count("\n") == 1
+
+
+def test_ids_outside_the_vocabulary_are_refused(
+    run_import: Run, nameless: Callable[[Path], Nameless], tmp_path: Path
+) -> None:
+    """The tokenizer of v1 with more words than the model has embeddings, where its own words are used."""
+    files = nameless(PARITY / "nt_v1")
+    (weights,) = files.files["--weights"]
+    tensors = load_file(weights)
+    small: dict[str, torch.Tensor] = {
+        name: tensor[:100].clone() if tensor.shape[:1] == (4105,) else tensor for name, tensor in tensors.items()
+    }
+    save_file(small, weights)
+    files.change_config(vocab_size=100)
+    code, _, error = run_import(*files.arguments())
+    assert code == 1
+    assert "but the model has only 100 tokens" in error
+
+
+def test_features_that_contradict_the_config_are_refused(
+    run_import: Run, nameless: Callable[[Path], Nameless], tmp_path: Path
+) -> None:
+    files = nameless(PARITY / "nt_v2")
+    files.change_config(features=["exon", "intron"])
+    (tmp_path / "features").write_text("intron\nexon\n")
+    code, _, error = run_import(*files.arguments("--features", tmp_path / "features"))
+    assert code == 1
+    assert "differ from those of the model's config" in error
+
+
+def test_a_decoder_that_is_not_tied_is_refused(tmp_path: Path) -> None:
+    for name in ("config.json", "tokenizer.json", "tokenizer_config.json"):
+        shutil.copy(PARITY / "dnabert2" / name, tmp_path)
+    tensors = load_file(PARITY / "dnabert2" / "model.safetensors")
+    tensors["cls.predictions.decoder.weight"] = tensors["cls.predictions.decoder.weight"] + 1
+    save_file(tensors, tmp_path / "model.safetensors")
+    stored: StoredModel = open_model(tmp_path)
+    with pytest.raises(Exception, match="differs from its word embeddings"):
+        load_language_model(stored, head=True)
+
+
+def test_a_bare_model_with_a_pooler_is_read_as_its_backbone(tmp_path: Path) -> None:
+    """DNABERT-S is published without the language model around it."""
+    for name in ("config.json", "tokenizer.json", "tokenizer_config.json"):
+        shutil.copy(PARITY / "dnabert2" / name, tmp_path)
+    tensors = load_file(PARITY / "dnabert2" / "model.safetensors")
+    bare = {name.removeprefix("bert."): tensor for name, tensor in tensors.items() if name.startswith("bert.")}
+    save_file(bare | {"pooler.dense.weight": torch.zeros(30, 30)}, tmp_path / "model.safetensors")
+    whole, found = load_language_model(open_model(PARITY / "dnabert2")), load_language_model(open_model(tmp_path))
+    ids = torch.from_numpy(whole.encode(["ACGTTGCAACG"])[0].ids)[None]
+    assert torch.equal(whole.hidden_states(ids, None, [3])[0], found.hidden_states(ids, None, [3])[0])

@@ -1,0 +1,170 @@
+"""The files of a published model, told apart by what is in them: in a Galaxy history none has its name."""
+
+import json
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+from dnalm.errors import UserError, shown
+from dnalm.models.model_file import StoredModel, TensorInfo, read_header
+
+LARGEST_TEXT_FILE = 100_000_000  # bytes of a config or tokenizer file
+CONFIG, TOKENIZER, VOCABULARY = "config.json", "tokenizer.json", "vocab.txt"
+TOKENIZER_CONFIG, SPECIAL_TOKENS, INDEX = "tokenizer_config.json", "special_tokens_map.json", "model.safetensors.index.json"
+WEIGHTS = "model.safetensors"
+TOKENIZER_KINDS = (TOKENIZER, VOCABULARY, TOKENIZER_CONFIG, SPECIAL_TOKENS)
+PICKLED, OLD_VOCABULARY, MERGES = "pickled weights", "vocab.json", "merges.txt"
+# A JSON object is of the first kind of which it has one of these keys.
+KEYS: dict[str, set[str]] = {
+    INDEX: {"weight_map"},
+    TOKENIZER: {"pre_tokenizer", "post_processor", "added_tokens", "truncation"},
+    CONFIG: {"model_type", "architectures", "hidden_size", "num_hidden_layers", "d_model", "n_embd"},
+    TOKENIZER_CONFIG: {"tokenizer_class", "model_max_length", "added_tokens_decoder", "clean_up_tokenization_spaces"},
+}
+MEANINGS = {
+    CONFIG: "the config of a model",
+    INDEX: "the index of shards",
+    WEIGHTS: "weights",
+    PICKLED: "pickled weights, which are never read in a job",
+    OLD_VOCABULARY: "a vocab.json, of which no tokens follow without more files; give the tokenizer.json instead",
+    MERGES: "a merges.txt, of which no tokens follow without more files; give the tokenizer.json instead",
+}
+
+
+def read_published_model(
+    config: Path, weights: Sequence[Path], tokenizer_files: Sequence[Path], name: str
+) -> tuple[StoredModel, list[str]]:
+    """Return the model that files of any names make up, weights unread, and what had to be mended in them.
+
+    Args:
+        config: config.json.
+        weights: one safetensors file, or all shards, with their index or without.
+        tokenizer_files: tokenizer.json or vocab.txt; tokenizer_config.json and special_tokens_map.json where there are any.
+        name: what people call the model.
+
+    Raises:
+        UserError: a file is not what it is given for, is damaged, is there twice, or shards are missing.
+    """
+    mended: list[str] = []
+    settings = _expect(config, [CONFIG], mended)[1]
+    if settings.pop("auto_map", None) is not None:
+        mended.append("config.json names code to load (auto_map), which is left out: no code of a model is ever run")
+    pad, vocabulary_size = settings.get("pad_token_id"), settings.get("vocab_size")
+    if isinstance(pad, int) and isinstance(vocabulary_size, int) and pad >= vocabulary_size:
+        settings["pad_token_id"] = None
+        mended.append(f"config.json pads with the token {pad}, but there are only {vocabulary_size}: it names none now")
+    tokenizer: dict[str, Any] = {}
+    for path in tokenizer_files:
+        kind, content = _expect(path, TOKENIZER_KINDS, mended)
+        if kind in tokenizer:
+            raise UserError(f"Two of the tokenizer's files are a {kind}, the second is '{path.name}'; give one.")
+        tokenizer[kind] = content
+    files, tensors = _read_weights(weights, mended)
+    return StoredModel(name, files, tensors, settings, tokenizer), mended
+
+
+def _read_weights(paths: Sequence[Path], mended: list[str]) -> tuple[tuple[Path, ...], dict[str, TensorInfo]]:
+    tensors: dict[str, TensorInfo] = {}
+    files: list[Path] = []
+    promised: set[str] = set()
+    for path in paths:
+        kind, content = _expect(path, [WEIGHTS, INDEX], mended)
+        if kind == INDEX:
+            promised |= set(content["weight_map"])
+            continue
+        metadata, found = read_header(path)
+        if "dnalm" in metadata:
+            raise UserError(f"The file '{path.name}' is a DNA-LM model file already; use it as it is.")
+        if repeated := tensors.keys() & found.keys():
+            raise UserError(f"The tensor '{min(repeated)}' is in two files, the second is '{path.name}'; give each shard once.")
+        tensors |= found
+        files.append(path)
+    if not files:
+        raise UserError("An index of shards has no weights in it; give the safetensors files too.")
+    if lacking := promised - tensors.keys():
+        raise UserError(f"The index names the tensor '{min(lacking)}', which no file has; give all shards.")
+    return tuple(files), tensors
+
+
+def _expect(path: Path, kinds: Sequence[str], mended: list[str]) -> tuple[str, Any]:
+    """Return which of some kinds a file is, and its content where it is text."""
+    kind, content = _recognise(path, mended)
+    if kind not in kinds:
+        wanted = " or ".join(kinds)
+        what = MEANINGS.get(kind, kind)
+        advice = "" if ";" in what else f"; give a {wanted}"
+        raise UserError(f"The file '{path.name}' is {what}, where a {wanted} is needed{advice}.")
+    return kind, content
+
+
+def _recognise(path: Path, mended: list[str]) -> tuple[str, Any]:
+    """Return what a file is, told by its content, and that content where it is text."""
+    try:
+        with path.open("rb") as file:
+            start = file.read(16)
+            size = file.seek(0, 2)
+    except OSError as error:
+        raise UserError(f"The file '{path.name}' cannot be read ({error.strerror}); check its name.") from error
+    if start[:2] in (b"PK", b"\x80\x02", b"\x80\x03", b"\x80\x04", b"\x80\x05"):
+        return PICKLED, None
+    if start[7:9] == b"\0{":  # the end of the header's length, which fills no 8 bytes, and the header's start
+        return WEIGHTS, None
+    if size > LARGEST_TEXT_FILE:
+        raise UserError(f"The file '{path.name}' is neither safetensors nor a text file of a model (over 100 MB).")
+    try:
+        text = path.read_text(encoding="utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise UserError(f"The file '{path.name}' is neither safetensors nor text; give the files of a model.") from error
+    if text.lstrip()[:1] in ("{", "["):
+        content = _json_object(path, text)
+        return _kind_of_json(path, content, mended), content[0]
+    words = text.split()
+    if not words or "\0" in text:
+        raise UserError(f"The file '{path.name}' is empty or binary; give the files of a model.")
+    # Two words a line are the pairs that a byte-pair vocabulary merges.
+    return (MERGES, None) if len(words) > 1.5 * len(text.splitlines()) else (VOCABULARY, text)
+
+
+def _json_object(path: Path, text: str) -> tuple[dict[str, Any], list[str]]:
+    """Return a JSON object and the keys that it has twice, of which the last counts as in every reader."""
+    repeated: list[str] = []
+
+    def last_of_each(pairs: Iterable[tuple[str, Any]]) -> dict[str, Any]:
+        found: dict[str, Any] = {}
+        for key, value in pairs:
+            if key in found:
+                repeated.append(key)
+            found[key] = value
+        return found
+
+    def refuse(number: str) -> None:
+        raise ValueError(f"it has the number {number}")
+
+    try:
+        content = json.loads(text, object_pairs_hook=last_of_each, parse_constant=refuse)
+    except (ValueError, RecursionError) as error:
+        raise UserError(f"The file '{path.name}' is no JSON ({shown(error)}); give an intact file.") from error
+    if not isinstance(content, dict):
+        raise UserError(f"The file '{path.name}' is a JSON list, and no file of a model; give an intact file.")
+    return content, repeated
+
+
+def _kind_of_json(path: Path, parsed: tuple[dict[str, Any], list[str]], mended: list[str]) -> str:
+    content, repeated = parsed
+    if content and all(type(value) is int for value in content.values()) and not KEYS[CONFIG] & content.keys():
+        return OLD_VOCABULARY
+    if isinstance(content.get("model"), dict) and KEYS[TOKENIZER] & content.keys():
+        kind = TOKENIZER
+    elif content and all(key.endswith(("_token", "_tokens")) for key in content):
+        kind = SPECIAL_TOKENS
+    else:
+        kind = next((kind for kind, keys in KEYS.items() if kind != TOKENIZER and keys & content.keys()), "")
+    if not kind:
+        raise UserError(f"The JSON file '{path.name}' is no file of a model; give config.json and the tokenizer's files.")
+    if kind == INDEX and not isinstance(content["weight_map"], dict):
+        raise UserError(f"The index '{path.name}' names no shards; give an intact file.")
+    if repeated and kind == TOKENIZER:
+        raise UserError(f"The tokenizer.json '{path.name}' has the key '{shown(repeated[0])}' twice; give an intact file.")
+    if repeated:
+        mended.append(f"{kind} has the key '{shown(repeated[0])}' twice: the last value is taken")
+    return kind

@@ -1,0 +1,84 @@
+"""Import a published model: its files, told apart by content, become one model file."""
+
+import hashlib
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from dnalm import __version__
+from dnalm.errors import UserError
+from dnalm.formats.outputs import whole_or_nothing
+from dnalm.models.description import describe
+from dnalm.models.model_file import write_model_file
+from dnalm.models.published_files import read_published_model
+from dnalm.report.facts import tell
+
+
+@dataclass(frozen=True)
+class ImportOptions:
+    """What a user chooses; the names are those of `dnalm_import_model.py --help`."""
+
+    config: Path
+    weights: list[Path]
+    tokenizer_files: list[Path]
+    output: Path
+    features: Path | None = None
+    licence: str | None = None
+    name: str | None = None
+    summary: Path | None = None
+
+
+def import_model(options: ImportOptions) -> None:
+    """Write a model file whose weights are the published ones bit by bit, and say what the model is.
+
+    Raises:
+        UserError: the files are not what they are given for, do not fit together, or are of an unknown architecture.
+    """
+    given = [options.config, *options.weights, *options.tokenizer_files, *([options.features] if options.features else [])]
+    outputs = [options.output, *([options.summary] if options.summary else [])]
+    with whole_or_nothing(outputs, given) as partials:
+        name = options.name or "imported model"
+        stored, mended = read_published_model(options.config, options.weights, options.tokenizer_files, name)
+        digests = [_sha256(path) for path in stored.files]
+        stored = replace(
+            stored,
+            licence=options.licence or None,
+            labels=_features(options.features, stored.config.get("features")),
+            provenance={"tool": "dnalm_import_model", "version": __version__, "weights_sha256": digests},
+        )
+        facts = describe(stored)
+        for sentence in mended:
+            print(f"Mended: {sentence}.")
+        write_model_file(
+            partials[0],
+            stored.read_tensors(),
+            stored.config,
+            stored.tokenizer,
+            name=stored.name,
+            licence=stored.licence,
+            labels=stored.labels,
+            provenance=stored.provenance,
+        )
+        facts |= {f"mended_{number}": sentence for number, sentence in enumerate(mended, start=1)}
+        facts |= {"sha256": _sha256(partials[0]), "weights_sha256": ", ".join(digests)}
+        tell(facts, partials[1] if options.summary else None)
+
+
+def _features(path: Path | None, of_config: object) -> list[str] | None:
+    """Return the names of what a model predicts: one a line of a file, which must not contradict the config."""
+    said = [str(feature) for feature in of_config] if isinstance(of_config, list) else None
+    if path is None:
+        return said
+    try:
+        names = [line.strip() for line in path.read_text(encoding="utf-8-sig").splitlines() if line.strip()]
+    except (OSError, UnicodeDecodeError) as error:
+        raise UserError(f"The features '{path.name}' are no text; give one name a line.") from error
+    if not names or len(set(names)) < len(names):
+        raise UserError(f"The features '{path.name}' are empty or name one twice; give one name a line.")
+    if said is not None and names != said:
+        raise UserError(f"The features '{path.name}' differ from those of the model's config; leave them out.")
+    return names
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
