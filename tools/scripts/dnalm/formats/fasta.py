@@ -6,12 +6,14 @@ import os
 import string
 import zlib
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from types import TracebackType
 from typing import BinaryIO, Self, cast
 
+import numpy as np
 from Bio.SeqIO.FastaIO import SimpleFastaParser
+from numpy.typing import NDArray
 
 from dnalm.errors import UserError
 
@@ -34,6 +36,7 @@ class SequenceRecord:
         lower_case: letters that were lower case.
         ambiguous: IUPAC letters other than N that became N.
         uracil: letters U that became T.
+        soft_masked: which letters were lower case, if that was asked for; shape (bases,).
     """
 
     id: str
@@ -41,13 +44,19 @@ class SequenceRecord:
     lower_case: int = 0
     ambiguous: int = 0
     uracil: int = 0
+    soft_masked: NDArray[np.bool_] | None = None
 
 
 class FastaReader:
-    """Iterate over the records of a FASTA file in their order; close it, or use it in a `with`."""
+    """Iterate over the records of a FASTA file in their order; close it, or use it in a `with`.
 
-    def __init__(self, path: Path) -> None:
-        self.path = path
+    Args:
+        path: the file.
+        keep_case: whether records are to tell which of their letters were lower case.
+    """
+
+    def __init__(self, path: Path, keep_case: bool = False) -> None:
+        self.path, self._keep_case = path, keep_case
         try:
             if path.exists() and not path.is_file():
                 raise UserError(f"'{path}' is no plain file; give a FASTA file.")
@@ -77,7 +86,8 @@ class FastaReader:
         number = 0
         try:
             for number, (title, letters) in enumerate(SimpleFastaParser(self._open_text()), start=1):
-                yield _record(title, letters, number, name)
+                record = _record(title, letters, number, name)
+                yield replace(record, soft_masked=_lower_case(letters)) if self._keep_case else record
         except (EOFError, zlib.error, gzip.BadGzipFile) as error:
             raise UserError(
                 f"The compressed file '{name}' is damaged or cut short after record {number}; upload it again."
@@ -158,6 +168,10 @@ def normalised(name: str, letters: str, where: str) -> SequenceRecord:
         ambiguous=len(raw) - len(raw.translate(None, AMBIGUOUS)),
         uracil=raw.count(b"U"),
     )
+
+
+def _lower_case(letters: str) -> NDArray[np.bool_]:
+    return np.frombuffer(letters.encode("ascii"), dtype=np.uint8) >= ord("a")
 
 
 def _foreign_letter(where: str, letters: str) -> UserError:

@@ -74,7 +74,7 @@ class RegionReader:
             self._read += 1
             record = self._reference.fetch(region.contig, region.start, region.end, region.name)
             bases = reverse_complement(record.bases) if region.strand == "-" else record.bases
-            yield RegionRecord(region.name, bases, record.lower_case, record.ambiguous, record.uracil, region)
+            yield RegionRecord(region.name, bases, record.lower_case, record.ambiguous, record.uracil, region=region)
 
     def _check(self, region: Region) -> bool:
         where = f"Line {region.line} of '{self._regions.name}'"

@@ -8,6 +8,7 @@ import math
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -18,8 +19,8 @@ from dnalm.errors import UserError
 from dnalm.models.configs import epsilon, refuse_absurd_sizes, refuse_other_settings, size
 from dnalm.models.language_model import HiddenStates, LanguageModel, Logits
 from dnalm.models.model_file import StoredModel
-from dnalm.models.tokenizers import tokenizer_from_files
-from dnalm.models.weights import fill
+from dnalm.models.tokenizers import Tokenizer, tokenizer_from_files
+from dnalm.models.weights import fill, initialise
 
 NAME = "dnabert-2"
 HEADS = ("cls.",)
@@ -90,6 +91,26 @@ def load(stored: StoredModel, *, head: bool = False) -> LanguageModel:
     assert isinstance(model, MaskedLanguageModel)
     if head and TIED in stored.tensors:
         _check_tied(stored, model.bert.embeddings.word_embeddings.weight)
+    return _language_model(stored, sizes, model, tokenizer, head=head)
+
+def create(stored: StoredModel, *, causal: bool) -> LanguageModel:
+    """Return an untrained model with its head; raise UserError for a causal one, which the architecture is not."""
+    if causal:
+        raise UserError(f"The architecture {NAME} sees both sides of a token; train it with the objective masked.")
+    sizes = read_sizes(stored)
+    model = MaskedLanguageModel(sizes)
+    initialise(model)
+    return _language_model(stored, sizes, model, tokenizer_from_files(stored.tokenizer), head=True)
+
+
+def published_tensors(model: nn.Module, folder: Path) -> dict[str, Tensor]:
+    """Return the weights under their published names, which are the modules' own; no file is needed."""
+    return dict(model.state_dict())
+
+
+def _language_model(
+    stored: StoredModel, sizes: Sizes, model: "MaskedLanguageModel", tokenizer: Tokenizer, *, head: bool
+) -> LanguageModel:
     limits = [MOST_TOKENS, tokenizer.largest_input]
     return LanguageModel(
         stored=stored,

@@ -41,7 +41,7 @@ DTYPES = {
 }
 NAMES_OF_DTYPES = {dtype: name for name, dtype in DTYPES.items()}
 TRAINING_PREFIX = "training."
-KINDS_OF_METADATA = {"config": dict, "tokenizer": dict, "name": str, "licence": str, "labels": list, "provenance": dict}
+KINDS_OF_METADATA = {"config": dict, "tokenizer": dict, "name": str, "licence": str, "labels": list, "provenance": dict, "training": dict}
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,6 +67,7 @@ class StoredModel:
         tokenizer: tokenizer file name → content (parsed JSON, or text).
         licence, labels, provenance: what the model says of itself, where known.
         is_one_file: whether it is a model file, config and tokenizer included.
+        training: of a checkpoint what its tensors do not hold of the state of training.
     """
 
     name: str
@@ -78,6 +79,7 @@ class StoredModel:
     labels: list[str] | None = None
     provenance: dict[str, Any] = field(default_factory=dict)
     is_one_file: bool = False
+    training: dict[str, Any] | None = None
 
     def read_tensors(self, names: Iterable[str] | None = None) -> dict[str, torch.Tensor]:
         """Return the weights, or those named, memory-mapped; raise UserError if one holds NaN or infinity."""
@@ -92,6 +94,12 @@ class StoredModel:
             if not is_finite(tensor):
                 raise UserError(f"The model '{self.name}' has NaN or infinite weights in '{name}'; use an intact model.")
         return weights
+
+    def read_training_tensors(self) -> dict[str, torch.Tensor]:
+        """Return a checkpoint's tensors beside its weights, without their prefix, memory-mapped."""
+        with safe_open(self.files[0], framework="pt", device="cpu") as file:
+            names = [name for name in file.keys() if name.startswith(TRAINING_PREFIX)]  # noqa: SIM118
+            return {name.removeprefix(TRAINING_PREFIX): file.get_tensor(name) for name in names}
 
     def sha256(self) -> str:
         """Return what identifies the model, in hexadecimal.
@@ -127,8 +135,10 @@ def write_model_file(
     licence: str | None = None,
     labels: list[str] | None = None,
     provenance: Mapping[str, Any] | None = None,
+    training: Mapping[str, Any] | None = None,
+    training_tensors: Mapping[str, torch.Tensor] | None = None,
 ) -> None:
-    """Write a model file; the same model always gives the same bytes."""
+    """Write a model file, or with a state of training a checkpoint; the same model always gives the same bytes."""
     metadata = {
         "format": "pt",
         "dnalm": LAYOUT_VERSION,
@@ -141,6 +151,10 @@ def write_model_file(
         metadata["licence"] = _canonical_json(licence)
     if labels is not None:
         metadata["labels"] = _canonical_json(labels)
+    if training is not None:
+        metadata["training"] = _canonical_json(training)
+        of_training = {f"{TRAINING_PREFIX}{key}": tensor for key, tensor in (training_tensors or {}).items()}
+        tensors = {**tensors, **of_training}
     write_safetensors(path, tensors, metadata)
 
 
@@ -197,6 +211,7 @@ def read_model_file(path: Path) -> StoredModel:
         labels=said.get("labels"),
         provenance=said.get("provenance", {}),
         is_one_file=True,
+        training=said.get("training"),
     )
 
 

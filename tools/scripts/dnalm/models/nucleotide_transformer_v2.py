@@ -7,17 +7,19 @@ layers (SwiGLU): Shazeer 2020, arXiv:2002.05202. The module tree is the publishe
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from dnalm.errors import UserError
 from dnalm.models.configs import epsilon, refuse_absurd_sizes, refuse_other_settings, size
 from dnalm.models.language_model import HiddenStates, LanguageModel, Logits
 from dnalm.models.model_file import StoredModel
-from dnalm.models.tokenizers import tokenizer_from_files
-from dnalm.models.weights import fill
+from dnalm.models.tokenizers import Tokenizer, tokenizer_from_files
+from dnalm.models.weights import fill, initialise
 
 NAME = "nucleotide-transformer-v2"
 HEADS = ("lm_head.",)
@@ -86,6 +88,26 @@ def load(stored: StoredModel, *, head: bool = False) -> LanguageModel:
     sizes = read_sizes(stored)
     model = fill(lambda: MaskedLanguageModel(sizes), stored, heads=HEADS, head=head, unused=UNUSED_TENSORS)
     assert isinstance(model, MaskedLanguageModel)
+    return _language_model(stored, sizes, model, tokenizer, head=head)
+
+def create(stored: StoredModel, *, causal: bool) -> LanguageModel:
+    """Return an untrained model with its head; raise UserError for a causal one, which the architecture is not."""
+    if causal:
+        raise UserError(f"The architecture {NAME} sees both sides of a token; train it with the objective masked.")
+    sizes = read_sizes(stored)
+    model = MaskedLanguageModel(sizes)
+    initialise(model)
+    return _language_model(stored, sizes, model, tokenizer_from_files(stored.tokenizer), head=True)
+
+
+def published_tensors(model: nn.Module, folder: Path) -> dict[str, Tensor]:
+    """Return the weights under their published names, which are the modules' own; no file is needed."""
+    return dict(model.state_dict())
+
+
+def _language_model(
+    stored: StoredModel, sizes: Sizes, model: "MaskedLanguageModel", tokenizer: Tokenizer, *, head: bool
+) -> LanguageModel:
     limits = [size(stored, "max_position_embeddings") - UNUSED_POSITIONS, tokenizer.largest_input]
     return LanguageModel(
         stored=stored,

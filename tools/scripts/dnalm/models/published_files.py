@@ -31,6 +31,27 @@ MEANINGS = {
 }
 
 
+def read_config(path: Path) -> dict[str, Any]:
+    """Return a config.json, told by its content; raise UserError if it is none."""
+    config: dict[str, Any] = _expect(path, [CONFIG], [])[1]
+    return config
+
+
+def read_tokenizer(paths: Sequence[Path], mended: list[str] | None = None) -> dict[str, Any]:
+    """Return the tokenizer's files, told apart by content: name of a kind → content.
+
+    Raises:
+        UserError: one is something else, or two are of one kind.
+    """
+    tokenizer: dict[str, Any] = {}
+    for path in paths:
+        kind, content = _expect(path, TOKENIZER_KINDS, [] if mended is None else mended)
+        if kind in tokenizer:
+            raise UserError(f"Two of the tokenizer's files are a {kind}, the second is '{path.name}'; give one.")
+        tokenizer[kind] = content
+    return tokenizer
+
+
 def read_published_model(
     config: Path, weights: Sequence[Path], tokenizer_files: Sequence[Path], name: str
 ) -> tuple[StoredModel, list[str]]:
@@ -53,12 +74,7 @@ def read_published_model(
     if isinstance(pad, int) and isinstance(vocabulary_size, int) and pad >= vocabulary_size:
         settings["pad_token_id"] = None
         mended.append(f"config.json pads with the token {pad}, but there are only {vocabulary_size}: it names none now")
-    tokenizer: dict[str, Any] = {}
-    for path in tokenizer_files:
-        kind, content = _expect(path, TOKENIZER_KINDS, mended)
-        if kind in tokenizer:
-            raise UserError(f"Two of the tokenizer's files are a {kind}, the second is '{path.name}'; give one.")
-        tokenizer[kind] = content
+    tokenizer = read_tokenizer(tokenizer_files, mended)
     files, tensors = _read_weights(weights, mended)
     return StoredModel(name, files, tensors, settings, tokenizer), mended
 

@@ -66,7 +66,10 @@ class Tokenizer(Protocol):
 
     pad_id: int | None
     cls_id: int | None
+    eos_id: int | None
+    mask_id: int | None
     largest_input: int | None
+    vocabulary_size: int
 
     def encode(self, sequences: Sequence[str]) -> list[Encoding]:
         """Tokenize sequences of A, C, G, T and N."""
@@ -122,6 +125,8 @@ class KmerTokenizer:
         self.pad_id = _first_id(ids, "<pad>", "[PAD]")
         self.cls_id = _first_id(ids, "<cls>", "[CLS]")
         self.eos_id = _first_id(ids, _text(settings.get("eos_token")))
+        self.mask_id = _first_id(ids, "<mask>", "[MASK]")
+        self.vocabulary_size = len(vocabulary)
         self.largest_input = _largest_input(settings)
 
     def encode(self, sequences: Sequence[str]) -> list[Encoding]:
@@ -207,6 +212,9 @@ class JsonTokenizer:
             raise UserError("The model's tokenizer.json makes no token of the letter A; use a DNA model.")
         self.pad_id = self._id(settings.get("pad_token"), "[PAD]", "<pad>")
         self.cls_id = first.ids[0] if first.special_tokens_mask[0] else None
+        self.eos_id = first.ids[-1] if first.special_tokens_mask[-1] and len(first.ids) > 1 else None
+        self.mask_id = self._id(settings.get("mask_token"), "[MASK]", "<mask>")
+        self.vocabulary_size = self._tokenizer.get_vocab_size()
         self.largest_input = _largest_input(settings)
 
     def _id(self, *tokens: object) -> int | None:

@@ -9,11 +9,14 @@ import inspect
 import logging
 import re
 from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import torch
 import transformers
-from torch import nn
+from safetensors.torch import load_file
+from torch import Tensor, nn
 from transformers import CONFIG_MAPPING, PreTrainedConfig, PreTrainedModel
 from transformers.conversion_mapping import get_model_conversion_mapping
 from transformers.core_model_loading import convert_and_load_state_dict_in_model
@@ -29,7 +32,7 @@ from dnalm.errors import UserError, shown
 from dnalm.models.configs import refuse_absurd_sizes
 from dnalm.models.language_model import LanguageModel, NoLanguageModelHead
 from dnalm.models.model_file import StoredModel
-from dnalm.models.tokenizers import tokenizer_from_files
+from dnalm.models.tokenizers import Tokenizer, tokenizer_from_files
 
 # Each has a row in tests/conftest.py; others may depend on padding, keep state or have no plain list of layers.
 ARCHITECTURES = (
@@ -87,6 +90,40 @@ def load(stored: StoredModel, *, head: bool = False) -> LanguageModel:
     if invented or report["mismatched_keys"]:
         raise UserError(f"The model '{stored.name}' lacks the tensor '{invented[0] if invented else '?'}'.")
     model = model.eval().requires_grad_(False)
+    return _language_model(stored, config, model, tokenizer, causal=causal, head=head)
+
+
+def create(stored: StoredModel, *, causal: bool) -> LanguageModel:
+    """Return an untrained model with its head; raise UserError if its architecture does not predict so."""
+    config = read_config(stored)
+    mapping = MODEL_FOR_CAUSAL_LM_MAPPING if causal else MODEL_FOR_MASKED_LM_MAPPING
+    objective = "causal" if causal else "masked"
+    if type(config) not in mapping or (causal and type(config) in MODEL_FOR_MASKED_LM_MAPPING):
+        raise UserError(f"The architecture {config.model_type} cannot be trained with the objective {objective}; change one.")
+    model_class = mapping[type(config)]
+    attention = "sdpa" if model_class._supports_sdpa else "eager"
+    model = model_class._from_config(config, dtype=torch.float32, attn_implementation=attention)
+    tokenizer = tokenizer_from_files(stored.tokenizer)
+    said = {**stored.config, "architectures": [model_class.__name__]}
+    return _language_model(replace(stored, config=said), config, model, tokenizer, causal=causal, head=True)
+
+
+def published_tensors(model: nn.Module, folder: Path) -> dict[str, Tensor]:
+    """Return the weights under their published names, mapped from a file that transformers itself writes."""
+    assert isinstance(model, PreTrainedModel)
+    model.save_pretrained(folder, max_shard_size="1000GB")
+    return load_file(folder / "model.safetensors")
+
+
+def _language_model(
+    stored: StoredModel,
+    config: PreTrainedConfig,
+    model: PreTrainedModel,
+    tokenizer: Tokenizer,
+    *,
+    causal: bool,
+    head: bool,
+) -> LanguageModel:
     backbone = model.base_model
     limits = [limit for limit in (tokenizer.largest_input, _positions(backbone, config)) if limit is not None]
     return LanguageModel(

@@ -65,3 +65,18 @@ def _problem(
         if not info.dtype.is_floating_point:
             return f"tensor '{names[name]}' holds whole numbers"
     return None
+
+
+INITIAL_DEVIATION = 0.02
+
+
+def initialise(model: nn.Module) -> None:
+    """Draw new weights as BERT does: matrices and embeddings from N(0, 0.02²), biases 0, norms 1 (Devlin et al. 2019)."""
+    for module in model.modules():
+        if isinstance(module, nn.Linear | nn.Embedding):
+            nn.init.normal_(module.weight, std=INITIAL_DEVIATION)
+            if isinstance(module, nn.Linear) and module.bias is not None:
+                nn.init.zeros_(module.bias)
+        elif isinstance(module, nn.LayerNorm):
+            nn.init.ones_(module.weight)
+            nn.init.zeros_(module.bias)

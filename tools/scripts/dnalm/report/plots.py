@@ -206,3 +206,40 @@ def _metadata(figure_format: str, facts: Mapping[str, Any] | None) -> dict[str, 
         "pdf": {"Creator": None, "Producer": None, "CreationDate": None, "Subject": said},
         "svg": {"Creator": None, "Date": None, "Description": said},
     }[figure_format]
+
+
+@dataclass(frozen=True)
+class Curve:
+    """A line of a picture: x and y of its points."""
+
+    x: list[float]
+    y: list[float]
+
+
+def draw_training(curves: Mapping[str, Curve], measure: str, best: float, path: Path) -> None:
+    """Draw how a measure changed with the steps of a training, and mark the best step; PNG.
+
+    Args:
+        curves: name of a split → its curve; shown in this order.
+        measure: what y is.
+        best: the step at which validation was best.
+        path: the file.
+    """
+    from matplotlib import style
+    from matplotlib.figure import Figure
+
+    with style.context(["default", STYLE]):
+        figure = Figure(figsize=SIZE, layout="constrained")
+        axes = figure.add_subplot()
+        for color, (name, curve) in zip(PALETTE, curves.items(), strict=False):
+            marker = "o" if len(curve.x) < FEW else None
+            axes.plot(curve.x, curve.y, color=color, label=name, linewidth=1.4, marker=marker, markersize=3)
+        if any(curve.x for curve in curves.values()):
+            axes.axvline(best, color=OTHER, linewidth=0.8, linestyle=":", label=f"best on validation (step {best:,.0f})")
+            axes.legend()
+        axes.set_xlabel("Step")
+        axes.set_ylabel(measure)
+        figure.savefig(path, format="png", dpi=RESOLUTION["png"], metadata={"Software": None})
+
+
+FEW = 30  # points of a curve that are drawn as points too

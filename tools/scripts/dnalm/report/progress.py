@@ -27,11 +27,12 @@ class Progress:
         self.last = now
         elapsed = now - self.start
         read = self.fraction()
-        left = f", about {_duration(elapsed / read - elapsed)} left" if 0.01 < read < 1 else ""
+        left = f", about {duration(elapsed / read - elapsed)} left" if 0.01 < read < 1 else ""
         print(f"{self.done:,} {self.what}, {self.done / elapsed:.1f} a second{left}", flush=True)
 
 
-def _duration(seconds: float) -> str:
+def duration(seconds: float) -> str:
+    """Return a time as people say it."""
     minutes = round(seconds / 60)
     if minutes < 1:
         return f"{max(1, round(seconds))} s"

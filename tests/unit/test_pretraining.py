@@ -1,0 +1,124 @@
+import json
+import math
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from conftest import TEST_DATA, Run, running
+from dnalm.models.presets import PRESETS
+from dnalm.models.registry import load_language_model, new_language_model
+from dnalm.models.sources import open_model
+
+MITOCHONDRION = TEST_DATA / "human_mitochondrion.fasta"
+SMALL = ("--window", 64, "--batch-size", 4, "--threads", 1, "--evaluate-every", 10)
+
+
+@pytest.fixture
+def run_pretrain(capsys: pytest.CaptureFixture[str]) -> Iterator[Run]:
+    """Run dnalm_pretrain's entry script in this process: exit code, stdout, stderr."""
+    import dnalm_pretrain
+
+    yield from running(dnalm_pretrain.parser, dnalm_pretrain.pretrain, capsys)
+
+
+def rows(path: Path) -> list[dict[str, str]]:
+    lines = [line.split("\t") for line in path.read_text().splitlines()]
+    return [dict(zip(lines[0], line, strict=True)) for line in lines[1:]]
+
+
+def test_two_runs_with_one_seed_are_the_same_bytes(run_pretrain: Run, tmp_path: Path) -> None:
+    for name in ("one", "two"):
+        options = ("--sequences", MITOCHONDRION, *SMALL, "--max-steps", 20, "--output", tmp_path / name)
+        assert run_pretrain(*options)[0] == 0
+    assert (tmp_path / "one").read_bytes() == (tmp_path / "two").read_bytes()
+
+
+@pytest.mark.parametrize(
+    "extra", [(), ("--reverse-complement", "--gradient-accumulation", 3), ("--batching", "packed")]
+)
+def test_resuming_gives_the_weights_of_the_uninterrupted_run(
+    run_pretrain: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, extra: tuple[object, ...]
+) -> None:
+    options = ("--sequences", MITOCHONDRION, *SMALL, "--max-steps", 80, *extra)
+    whole = run_pretrain(
+        *options, "--output", tmp_path / "whole", "--checkpoint", tmp_path / "end", "--log", tmp_path / "log"
+    )
+    assert whole[0] == 0
+    from dnalm.engine import training
+
+    # Stopped by the clock after 30 steps, as a destination's time limit would.
+    steps: list[int] = []
+    usual = training._Limits.on_step_end
+
+    def counting(self: object, args: object, state: object, control: object, **kwargs: object) -> None:
+        steps.append(1)
+        if len(steps) == 33:
+            monkeypatch.setattr(self, "_start", -1e9)
+        usual(self, args, state, control, **kwargs)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(training._Limits, "on_step_end", counting)
+    limited = ("--time-limit", 1, "--output", tmp_path / "half", "--checkpoint", tmp_path / "middle")
+    code, out, _ = run_pretrain(*options, *limited, "--log", tmp_path / "half log")
+    monkeypatch.undo()
+    assert code == 0
+    assert "Stopped after step 33: time limit" in out
+    assert rows(tmp_path / "half log")[-1]["split"] == "stopped: time limit"
+    resumed = (
+        "--resume-from",
+        tmp_path / "middle",
+        "--output",
+        tmp_path / "resumed",
+        "--log",
+        tmp_path / "resumed log",
+    )
+    assert run_pretrain(*options, *resumed)[0] == 0
+    first, second = (open_model(tmp_path / name).read_tensors() for name in ("whole", "resumed"))
+    assert all(torch.equal(first[name], tensor) for name, tensor in second.items())
+    assert (tmp_path / "whole").read_bytes() == (tmp_path / "resumed").read_bytes()
+    validation = [
+        [(row["step"], row["loss"]) for row in rows(tmp_path / name) if row["split"] == "validation"]
+        for name in ("log", "resumed log")
+    ]
+    assert set(validation[0]) <= set(validation[1])
+
+
+def test_tiny_data_are_learnt_by_heart(run_pretrain: Run, tmp_path: Path) -> None:
+    unit = "".join(np.random.default_rng(1).choice(list("ACGT"), 37))
+    (tmp_path / "repeat.fasta").write_text("".join(f">r{n}\n{(unit * 8)[n : n + 200]}\n" for n in range(30)))
+    options = ("--sequences", tmp_path / "repeat.fasta", "--split", "random", "--window", 200, "--max-steps", 200)
+    assert run_pretrain(*options, "--threads", 1, "--output", tmp_path / "m", "--log", tmp_path / "log")[0] == 0
+    last = [row for row in rows(tmp_path / "log") if row["split"] == "training"][-1]
+    assert float(last["bits_per_base"]) < 0.15
+
+
+def test_the_tutorials_model_has_its_parameters_in_float32() -> None:
+    preset = PRESETS["tutorial-105m"]
+    description = json.loads(
+        (Path(__file__).parent.parent / "parity" / "data" / "dnabert2" / "tokenizer.json").read_text()
+    )
+    config = preset.config | {"torch_dtype": "bfloat16"}
+    model = new_language_model(config, {"tokenizer.json": description}, "tutorial", causal=True)
+    assert model.with_head is not None
+    assert sum(parameter.numel() for parameter in model.with_head.parameters()) == 104_993_024
+    assert {parameter.dtype for parameter in model.with_head.parameters()} == {torch.float32}
+
+
+def test_bits_per_base_are_those_of_the_model_token_by_token(run_pretrain: Run, tmp_path: Path) -> None:
+    (tmp_path / "s.fasta").write_text(">a\nACGTTGCAACGATNTACCGATAGGAT\n>b\nTTGACCATGACCAGTACCATTAGACAT\n")
+    options = ("--sequences", tmp_path / "s.fasta", "--split", "record", "--max-steps", 1, "--window", 30)
+    assert run_pretrain(*options, "--output", tmp_path / "m", "--log", tmp_path / "log")[0] == 0
+    (row,) = [row for row in rows(tmp_path / "log") if row["split"] == "validation"]
+    model = load_language_model(open_model(tmp_path / "m"), head=True)
+    found = []
+    for sequence in ("ACGTTGCAACGATNTACCGATAGGAT", "TTGACCATGACCAGTACCATTAGACAT"):
+        (encoding,) = model.encode([sequence])
+        logits = model.logits(torch.from_numpy(encoding.ids)[None], None)[0].log_softmax(-1)
+        bits = [
+            -float(logits[place - 1, encoding.ids[place]]) / math.log(2)
+            for place in range(1, len(encoding))
+            if sequence[encoding.starts[place] : encoding.ends[place]] != "N"
+        ]
+        found.append(sum(bits) / len(bits))
+    assert any(abs(float(row["bits_per_base"]) - bits) < 1e-4 for bits in found)

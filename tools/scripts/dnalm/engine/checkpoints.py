@@ -1,0 +1,95 @@
+"""The state of a training between two steps, as tensors and JSON: nothing in it is pickled.
+
+transformers' Trainer keeps its state in a folder with pickled files. Those are written and read here alone, in the job's
+own temporary folder, from numbers that were checked.
+"""
+
+import json
+import random
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from dnalm.errors import UserError
+
+OPTIMIZER, BEST, RANDOM = "optimizer.", "best.", "random."
+
+
+@dataclass(frozen=True)
+class TrainingState:
+    """What a training needs beside the model's weights to go on exactly.
+
+    Attributes:
+        tensors: the optimizer's moments, random states, and the best weights so far; their names begin with OPTIMIZER,
+            RANDOM and BEST.
+        facts: steps, schedule, log, and whatever the task adds; JSON.
+    """
+
+    tensors: dict[str, Tensor]
+    facts: dict[str, Any]
+
+
+def capture(optimizer: torch.optim.Optimizer, scheduler: Any, trainer_state: Mapping[str, Any]) -> TrainingState:
+    """Return the state as it is now; the tensors are the living ones, to be written at once."""
+    state = optimizer.state_dict()
+    tensors: dict[str, Tensor] = {}
+    scalars: dict[str, dict[str, float]] = {}
+    for number, moments in state["state"].items():
+        for name, value in moments.items():
+            if isinstance(value, Tensor) and value.dim() > 0:
+                tensors[f"{OPTIMIZER}{number}.{name}"] = value
+            else:
+                scalars.setdefault(str(number), {})[name] = float(value)
+    tensors[f"{RANDOM}cpu"] = torch.get_rng_state()
+    if torch.cuda.is_available():
+        tensors |= {f"{RANDOM}cuda.{number}": rng for number, rng in enumerate(torch.cuda.get_rng_state_all())}
+    version, words, gauss = random.getstate()
+    kind, keys, position, has_gauss, cached = np.random.get_state(legacy=True)
+    facts = {
+        "trainer": dict(trainer_state),
+        "scalars": scalars,
+        "groups": state["param_groups"],
+        "schedule": {name: value for name, value in scheduler.state_dict().items() if name != "lr_lambdas"},
+        "python_random": [version, list(words), gauss],
+        "numpy_random": [kind, [int(key) for key in keys], int(position), int(has_gauss), float(cached)],
+    }
+    return TrainingState(tensors, json.loads(json.dumps(facts)))
+
+
+def unfold(state: TrainingState, folder: Path) -> None:
+    """Write a state as the folder from which transformers' Trainer goes on.
+
+    Raises:
+        UserError: something is missing or of another kind than `capture` writes.
+    """
+    try:
+        facts = state.facts
+        moments: dict[int, dict[str, Any]] = {
+            int(number): {name: torch.tensor(float(value)) for name, value in values.items()}
+            for number, values in facts["scalars"].items()
+        }
+        for name, tensor in state.tensors.items():
+            if name.startswith(OPTIMIZER):
+                number, moment = name.removeprefix(OPTIMIZER).split(".")
+                moments.setdefault(int(number), {})[moment] = tensor.clone()
+        torch.save({"state": moments, "param_groups": facts["groups"]}, folder / "optimizer.pt")
+        torch.save(facts["schedule"] | {"lr_lambdas": [None] * len(facts["groups"])}, folder / "scheduler.pt")
+        kind, keys, position, has_gauss, cached = facts["numpy_random"]
+        version, words, gauss = facts["python_random"]
+        rng: dict[str, Any] = {
+            "python": (int(version), tuple(int(word) for word in words), gauss),
+            "numpy": (str(kind), np.array(keys, dtype=np.uint32), int(position), int(has_gauss), float(cached)),
+            "cpu": state.tensors[f"{RANDOM}cpu"].clone(),
+        }
+        cuda = [tensor.clone() for name, tensor in sorted(state.tensors.items()) if name.startswith(f"{RANDOM}cuda.")]
+        if cuda and torch.cuda.is_available():
+            rng["cuda"] = cuda[0] if len(cuda) == 1 else cuda
+        torch.save(rng, folder / "rng_state.pth")
+        (folder / "trainer_state.json").write_text(json.dumps(facts["trainer"]))
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise UserError("The checkpoint's state of training is damaged; use an intact checkpoint.") from error
