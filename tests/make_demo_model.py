@@ -77,7 +77,7 @@ def contexts(codes: NDArray[np.int64], order: int) -> tuple[NDArray[np.int64], N
 
 
 def bits_per_base(counts: list[NDArray[np.float64]], sequences: list[NDArray[np.int64]]) -> float:
-    """Return −log₂ p a base of the chain of the highest order; at the start of a window lower ones stand in."""
+    """Return -log2 p a base of the chain of the highest order; at the start of a window lower ones stand in."""
     highest = len(counts) - 1
     bits = total = 0.0
     for codes in sequences:
