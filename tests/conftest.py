@@ -1,6 +1,7 @@
 """What tests share: tiny real models of every architecture, the entry scripts, one real Galaxy."""
 
 import argparse
+import functools
 import itertools
 import json
 import os
@@ -17,6 +18,7 @@ import torch
 import transformers
 
 if TYPE_CHECKING:
+    from hub import Hub
     from server import GalaxyServer
 
 REPOSITORY = Path(__file__).resolve().parent.parent
@@ -127,17 +129,53 @@ def run_project(capsys: pytest.CaptureFixture[str]) -> Iterator[Run]:
     yield from running(dnalm_project.parser, dnalm_project.project, capsys)
 
 
+@pytest.fixture
+def hub() -> "Iterator[Hub]":
+    """Run a Hugging Face hub on this machine."""
+    from hub import serving
+
+    with serving() as hub:
+        yield hub
+
+
+@pytest.fixture
+def run_install(
+    hub: "Hub", tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> Iterator[Run]:
+    """Run data_manager_dnalm's entry script in this process against the local hub: exit code, stdout, stderr.
+
+    It writes into tmp_path: the row as `row.json`, the model below `models`, broken downloads below `downloads`.
+    """
+    import data_manager_dnalm
+    import huggingface_hub
+
+    # The library reads its environment when it is imported, which was long ago.
+    address = f"{hub.url}/{{repo_id}}/resolve/{{revision}}/{{filename}}"
+    settings = {"ENDPOINT": hub.url, "HUGGINGFACE_CO_URL_TEMPLATE": address, "HF_HUB_OFFLINE": False}
+    for name, value in (settings | {"DOWNLOAD_CHUNK_SIZE": 1024}).items():
+        monkeypatch.setattr(huggingface_hub.constants, name, value)
+    for name in ("HF_HUB_OFFLINE", "TRANSFORMERS_OFFLINE"):
+        monkeypatch.setenv(name, "1")
+    monkeypatch.delenv("HF_TOKEN", raising=False)
+    places = {"--output": "row.json", "--output-directory": "models", "--downloads": "downloads"}
+    fixed = [part for option, name in places.items() for part in (option, tmp_path / name)]
+    for run in running(data_manager_dnalm.parser, data_manager_dnalm.install, capsys, network=True):
+        yield functools.partial(run, *fixed)
+
+
 def running(
     parser: Callable[[], argparse.ArgumentParser],
     task: Callable[[argparse.Namespace], None],
     capsys: pytest.CaptureFixture[str],
+    *,
+    network: bool = False,
 ) -> Iterator[Run]:
     from dnalm.entry_point import run
 
     handler = signal.getsignal(signal.SIGTERM)
 
     def call(*arguments: object) -> tuple[int, str, str]:
-        code = run(parser(), task, [str(argument) for argument in arguments])
+        code = run(parser(), task, [str(argument) for argument in arguments], network=network)
         captured = capsys.readouterr()
         return code, captured.out, captured.err
 

@@ -140,6 +140,11 @@ def write_model_file(
         metadata["licence"] = _canonical_json(licence)
     if labels is not None:
         metadata["labels"] = _canonical_json(labels)
+    write_safetensors(path, tensors, metadata)
+
+
+def write_safetensors(path: Path, tensors: Mapping[str, torch.Tensor], metadata: Mapping[str, str]) -> None:
+    """Write tensors as canonical safetensors, one after the other, so that memory holds one copy at most."""
     # Wide types first keeps every tensor aligned to its own size, as the official writer does.
     names = sorted(tensors, key=lambda key: (-tensors[key].element_size(), key))
     header: dict[str, Any] = {}
