@@ -77,6 +77,8 @@ class Hub:
     tokens: set[str] = field(default_factory=set)
     let_in: set[str] = field(default_factory=set)
     requests: list[Request] = field(default_factory=list)
+    # What is answered in place of a model's description, as by a network that wants a log-in.
+    strange_answer: bytes | None = None
 
     def add(self, model_id: str, folder: Path | dict[str, bytes], **settings: Any) -> Repository:
         """Publish a folder, or files given by name, as a model."""
@@ -154,9 +156,11 @@ class Handler(BaseHTTPRequestHandler):
         return self._refuse(404, "RepoNotFound", "Repository not found")
 
     def _model(self, model_id: str, revision: str, token: str | None) -> None:
+        if self.hub.strange_answer is not None:
+            return self._send(200, self.hub.strange_answer, {"Content-Type": "text/html"})
         repository = self._repository(model_id, revision, token)
         if repository is None:
-            return
+            return None
         siblings = []
         for name, content in sorted(repository.files.items()):
             sibling: dict[str, Any] = {"rfilename": name, "size": len(content), "blobId": git_hash(content)}
@@ -174,7 +178,7 @@ class Handler(BaseHTTPRequestHandler):
             "cardData": repository.card,
             "siblings": siblings,
         }
-        self._send(200, json.dumps(said).encode(), {"Content-Type": "application/json"})
+        return self._send(200, json.dumps(said).encode(), {"Content-Type": "application/json"})
 
     def _file(self, model_id: str, revision: str, name: str, token: str | None, first: int | None) -> None:
         repository = self._repository(model_id, revision, token)

@@ -142,7 +142,8 @@ def download(
             hf_hub_url(model.id, name, revision=model.commit),
             unfinished,
             resume_size=have,
-            headers=build_hf_headers(token=token or False),
+            # A compressed answer could not be continued.
+            headers=build_hf_headers(token=token or False) | {"Accept-Encoding": "identity"},
             expected_size=file.size,
             tqdm_class=_reporter(on_bytes),
         )
@@ -208,9 +209,7 @@ def _told(model_id: str, revision: str, token: str | None) -> Iterator[None]:
             raise DownloadError("The hub refuses the token, or what it may read; give another one.") from error
         raise DownloadError(f"The hub answers with the error {status}; {again}.") from error
     except HTTPError as error:
-        raise DownloadError(
-            f"The hub cannot be reached or broke off ({type(error).__name__}); {again}."
-        ) from error
+        raise DownloadError(f"The hub cannot be reached or broke off ({type(error).__name__}); {again}.") from error
     except ValueError as error:
         raise DownloadError(
             f"What answers for '{model_id}' does not speak as a hub does; check HF_ENDPOINT."

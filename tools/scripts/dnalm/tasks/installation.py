@@ -13,6 +13,7 @@ from typing import IO
 import torch
 
 from dnalm.engine.devices import prepare_machine
+from dnalm.entry_point import DISK_IS_FULL
 from dnalm.errors import UserError, shown
 from dnalm.formats.outputs import whole_or_nothing
 from dnalm.models.catalogue import CATALOGUE, licence_label
@@ -156,7 +157,9 @@ def _downloads(options: InstallationOptions, value: str) -> Iterator[Path]:
     folder = options.downloads / value if options.downloads else in_the_job
     try:
         lock = _lock(folder)
-    except PermissionError:
+    except OSError as error:
+        if error.errno in DISK_IS_FULL:
+            raise
         print("The folder of downloads cannot be written: after a break the download starts again", flush=True)
         folder = in_the_job
         lock = _lock(folder)
