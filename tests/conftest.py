@@ -223,8 +223,10 @@ def galaxys_hub(model_folder: Callable[[str], Path]) -> "Iterator[Hub]":
     from hub import serving
 
     with serving() as hub:
+        hub.tokens = {"hf_of_the_admin", "hf_of_credentials"}
+        hub.let_in = {"hf_of_the_admin"}
         hub.add("RaphaelMourad/Mistral-DNA-v1-1M-hg38", model_folder("mixtral"))
-        hub.add("somebody/plants", model_folder("esm-absolute"), card={"license": "cc-by-nc-sa-4.0"})
+        hub.add("somebody/plants", model_folder("esm-absolute"), card={"license": "cc-by-nc-sa-4.0"}, gated=True)
         yield hub
 
 
@@ -238,6 +240,6 @@ def galaxy(shipped: Path, shipped_data_manager: Path, galaxys_hub: "Hub") -> "It
         shipped,
         ENVIRONMENTS,
         data_manager=shipped_data_manager,
-        job_environment={"HF_ENDPOINT": galaxys_hub.url},
+        job_environment={"HF_ENDPOINT": galaxys_hub.url, "HF_TOKEN": "hf_of_the_admin"},
     ) as server:
         yield server

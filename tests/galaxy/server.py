@@ -36,9 +36,9 @@ class GalaxyServer:
     """A Galaxy on 127.0.0.1, alone in its state directory, that ends with its owner.
 
     `repository` is the checkout or an unpacked Tool Shed archive, `data_manager` the archive of the data manager (a
-    checkout has its own). `job_environment` is what an admin sets for jobs. With `keep_state` the histories and the port
-    outlive the server; without it every start is from nothing. With `offline_jobs` a job that tries the network fails at
-    once.
+    checkout has its own). `job_environment` is what an admin sets for jobs. With `keep_state` histories and the port
+    outlive the server; without it every start is from nothing. With `offline_jobs` a job that tries the network fails
+    at once.
     """
 
     state_directory: Path
