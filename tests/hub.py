@@ -47,6 +47,8 @@ class Repository:
     # After so many bytes a download breaks off, and until `mend` the hub is out of order for that file.
     breaks_after: dict[str, int] = field(default_factory=dict)
     mends_itself: bool = False
+    # Files of which only the first half comes, and then nothing for a minute.
+    stalls: set[str] = field(default_factory=set)
     broken: set[str] = field(default_factory=set)
 
     @property
@@ -79,6 +81,8 @@ class Hub:
     requests: list[Request] = field(default_factory=list)
     # What is answered in place of a model's description, as by a network that wants a log-in.
     strange_answer: bytes | None = None
+    stalled: threading.Event = field(default_factory=threading.Event)
+    closing: threading.Event = field(default_factory=threading.Event)
 
     def add(self, model_id: str, folder: Path | dict[str, bytes], **settings: Any) -> Repository:
         """Publish a folder, or files given by name, as a model."""
@@ -114,6 +118,7 @@ def serving() -> Iterator[Hub]:
     try:
         yield hub
     finally:
+        hub.closing.set()
         for server, thread in zip(servers, threads, strict=True):
             server.shutdown()
             server.server_close()
@@ -224,6 +229,12 @@ class Handler(BaseHTTPRequestHandler):
             limit = repository.breaks_after.pop(name)
             if not repository.mends_itself:
                 repository.broken.add(name)
+        if self.command == "GET" and name in repository.stalls:
+            self._send(status, content[begin:], headers, len(content) // 2)
+            self.wfile.flush()
+            self.hub.stalled.set()
+            self.hub.closing.wait(60)
+            return None
         return self._send(status, content[begin:], headers, limit)
 
     def _refuse(self, status: int, code: str, message: str) -> None:

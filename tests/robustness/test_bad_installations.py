@@ -5,6 +5,7 @@ import json
 import os
 import pickle
 import shutil
+import signal
 import subprocess
 import sys
 import zipfile
@@ -141,6 +142,7 @@ def test_a_saved_token_of_the_machine_is_not_used(
         (["--source", "folder"], "Give the folder"),
         ([*HUB, "--revision", "absent"], "has no revision 'absent'"),
         ([*HUB, "--revision", "../main"], "is no revision"),
+        ([*HUB, "--revision", "tags/../main"], "is no revision"),
         ([*HUB, "--revision=-main"], "is no revision"),
         ([*HUB, "--display-name", "two\nlines"], "The display name has tabs"),
         ([*HUB, "--display-name", "x" * 201], "The display name has tabs"),
@@ -162,7 +164,9 @@ def test_without_a_network_a_sentence_says_so(
     assert "cannot be reached" in refused(run_install, tmp_path, *HUB)
 
 
-@pytest.mark.parametrize("answer", [b"<html>Log in to this network</html>", b"[]", b'{"id": 1}'])
+@pytest.mark.parametrize(
+    "answer", [b"<html>Log in to this network</html>", b"[]", b'{"id": "a/b"}', b'{"id": "a/b", "sha": "../x"}']
+)
 def test_what_is_no_hub_is_named(run_install: Run, hub: Hub, tmp_path: Path, answer: bytes) -> None:
     hub.strange_answer = answer
     assert "does not speak as a hub does" in refused(run_install, tmp_path, *HUB)
@@ -296,20 +300,39 @@ def test_a_link_out_of_a_folder_is_refused(run_install: Run, model_folder: Model
     assert "is a link out of its folder" in refused(run_install, tmp_path, "--source", "folder", "--folder", folder)
 
 
-def test_the_script_alone_needs_nothing_but_its_environment(hub: Hub, published: Repository, tmp_path: Path) -> None:
-    """As Galaxy runs it: a process of its own, HF_ENDPOINT from the admin, and settings that forbid the network."""
+def script(hub: Hub, tmp_path: Path) -> tuple[list[str | Path], dict[str, str]]:
+    """Return command and environment of the script as Galaxy runs it: a process, with HF_ENDPOINT from the admin."""
     environment = {name: value for name, value in os.environ.items() if not name.startswith("HF_")}
     environment |= {"HF_ENDPOINT": hub.url, "HF_HUB_OFFLINE": "1", "HF_HOME": str(tmp_path / "home")}
     command: list[str | Path] = [sys.executable, REPOSITORY / "scripts" / "data_manager_dnalm.py", *HUB]
     command += ["--output", tmp_path / "row.json", "--output-directory", tmp_path / "models"]
+    return [*command, "--downloads", tmp_path / "downloads"], environment
+
+
+def test_the_script_alone_needs_nothing_but_its_environment(hub: Hub, published: Repository, tmp_path: Path) -> None:
+    """It also overrules settings that forbid other tools the network, and asks the hub for nothing else."""
+    command, environment = script(hub, tmp_path)
     done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
     assert (done.returncode, done.stderr) == (0, "")
-    assert {path.name for path in (tmp_path / "models").iterdir()} <= {
-        f"somebody--dna-model--{published.commit[:12]}",
-        ".downloads",
-    }
+    assert [path.name for path in (tmp_path / "models").iterdir()] == [f"somebody--dna-model--{published.commit[:12]}"]
     asked = {request.path for request in hub.requests if "/resolve/" not in request.path}
     assert asked == {f"/api/models/{NAME}/revision/main", f"/storage/{NAME}/{LARGE}"}
+
+
+def test_a_job_that_is_ended_installs_nothing_and_keeps_what_it_verified(
+    hub: Hub, published: Repository, tmp_path: Path
+) -> None:
+    published.stalls = {LARGE}
+    command, environment = script(hub, tmp_path)
+    with subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as job:
+        assert hub.stalled.wait(60)
+        job.terminate()
+        _, problem = job.communicate(timeout=60)
+    assert job.returncode == 128 + signal.SIGTERM
+    assert "Traceback" not in problem
+    assert not (tmp_path / "row.json").exists()
+    assert not list((tmp_path / "models").iterdir())
+    assert {"config.json", "vocab.txt"} <= {path.name for path in (tmp_path / "downloads").glob("*/*")}
 
 
 def compressed(path: Path) -> bytes:

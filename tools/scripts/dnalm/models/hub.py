@@ -84,8 +84,8 @@ def find_model(model_id: str, revision: str, token: str | None) -> HubModel:
             files = [_file(sibling) for sibling in info.siblings or []]
         except (KeyError, TypeError, AttributeError) as error:
             raise ValueError from error
-    if not COMMIT.fullmatch(info.sha or ""):
-        raise UserError(f"The hub names no commit for '{model_id}' at '{revision}'; check HF_ENDPOINT.")
+        if not COMMIT.fullmatch(info.sha or ""):
+            raise ValueError
     return HubModel(model_id, str(info.sha), _licence(info), {file.name: file for file in files})
 
 
