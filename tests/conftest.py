@@ -180,6 +180,7 @@ def running(
     handler = signal.getsignal(signal.SIGTERM)
 
     def call(*arguments: object) -> tuple[int, str, str]:
+        capsys.readouterr()  # of fixtures that were made before
         code = run(parser(), task, [str(argument) for argument in arguments], network=network)
         captured = capsys.readouterr()
         return code, captured.out, captured.err

@@ -147,6 +147,7 @@ def test_a_saved_token_of_the_machine_is_not_used(
         ([*HUB, "--display-name", "two\nlines"], "The display name has tabs"),
         ([*HUB, "--display-name", "x" * 201], "The display name has tabs"),
         (["--source", "folder", "--folder", "/absent"], "There is no folder '/absent'"),
+        (["--source", "folder", "--folder", "/" + "x" * 300], "cannot be read (File name too long)"),
     ],
 )
 def test_what_is_not_there_or_misspelled_is_named(
@@ -298,6 +299,18 @@ def test_a_link_out_of_a_folder_is_refused(run_install: Run, model_folder: Model
     (folder / LARGE).unlink()
     (folder / LARGE).symlink_to("../elsewhere")
     assert "is a link out of its folder" in refused(run_install, tmp_path, "--source", "folder", "--folder", folder)
+
+
+def test_a_file_that_may_not_be_read_is_named(
+    run_install: Run, model_folder: ModelFolder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def forbidden(*_: object) -> None:  # whoever runs the tests may be allowed everything
+        raise PermissionError
+
+    monkeypatch.setattr(shutil, "copyfile", forbidden)
+    problem = refused(run_install, tmp_path, "--source", "folder", "--folder", model_folder("bert"))
+    assert "'config.json'" in problem
+    assert "may not be read" in problem
 
 
 def script(hub: Hub, tmp_path: Path) -> tuple[list[str | Path], dict[str, str]]:

@@ -74,9 +74,15 @@ class FolderOrigin:
     """A folder on the server: flat, or of the hub's cache with its links into `blobs`."""
 
     def __init__(self, path: Path, licence: str | None) -> None:
-        if not path.is_dir():
-            raise UserError(f"There is no folder '{shown(path, 300)}' on this server; give a model folder's full path.")
-        self._folder = snapshot_folder(path)
+        try:
+            if not path.is_dir():
+                raise UserError(
+                    f"There is no folder '{shown(path, 300)}' on this server; give a model folder's full path."
+                )
+            self._folder = snapshot_folder(path)
+            self.sizes = {entry.name: entry.stat().st_size for entry in self._folder.iterdir() if entry.is_file()}
+        except OSError as error:
+            raise UserError(f"The folder '{shown(path, 300)}' cannot be read ({error.strerror}); check it.") from error
         in_cache = self._folder.parent.name == "snapshots"
         self._root = self._folder.parents[1].resolve() if in_cache else self._folder.resolve()
         known = read_origin(self._folder)
@@ -84,7 +90,6 @@ class FolderOrigin:
         self.licence = licence or known.get("licence") or self._licence_of_card()
         revision = {"revision": self._folder.name} if in_cache else {}
         self.provenance: dict[str, Any] = known.get("provenance", {"source": "folder", "id": self.name} | revision)
-        self.sizes = {entry.name: entry.stat().st_size for entry in self._folder.iterdir() if entry.is_file()}
 
     def _licence_of_card(self) -> str | None:
         try:
@@ -103,7 +108,12 @@ class FolderOrigin:
 
     def place(self, path: Path, target: Path) -> None:
         """Copy it: whose folder it is may remove it."""
-        shutil.copyfile(path, target)
+        try:
+            shutil.copyfile(path, target)
+        except PermissionError as error:
+            raise UserError(
+                f"The file '{path.name}' of '{self.name}' may not be read; let Galaxy's user read it."
+            ) from error
 
 
 def collect(origin: Origin, folder: Path) -> None:
