@@ -40,7 +40,7 @@ lint: environments
 	$(TOOLS)/ruff check
 	$(TOOLS)/ruff format --check
 	$(TOOLS)/mypy
-	$(PLANEMO) lint --fail_level warn tools/
+	$(PLANEMO) lint --fail_level warn tools/ tools/data_manager/
 
 # Two at a time: the downloads of one overlap the installation of another.
 environments:

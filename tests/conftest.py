@@ -1,6 +1,7 @@
 """What tests share: tiny real models of every architecture, the entry scripts, one real Galaxy."""
 
 import argparse
+import functools
 import itertools
 import json
 import os
@@ -17,11 +18,16 @@ import torch
 import transformers
 
 if TYPE_CHECKING:
+    from hub import Hub
     from server import GalaxyServer
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 TEST_DATA = REPOSITORY / "test-data"
 ENVIRONMENTS = REPOSITORY / ".environments"
+FORMS = [
+    *sorted((REPOSITORY / "tools").glob("dnalm_*.xml")),
+    REPOSITORY / "tools" / "data_manager" / "data_manager_dnalm.xml",
+]
 SHARED_DATA = REPOSITORY.parent / "shared" / "data"
 os.environ["HF_HUB_OFFLINE"] = "1"
 
@@ -143,17 +149,55 @@ def run_export(capsys: pytest.CaptureFixture[str]) -> Iterator[Run]:
     yield from running(dnalm_export_model.parser, dnalm_export_model.export_model, capsys)
 
 
+@pytest.fixture
+def hub() -> "Iterator[Hub]":
+    """Run a Hugging Face hub on this machine."""
+    from hub import serving
+
+    with serving() as hub:
+        yield hub
+
+
+@pytest.fixture
+def run_install(
+    hub: "Hub", tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> Iterator[Run]:
+    """Run data_manager_dnalm's entry script in this process against the local hub: exit code, stdout, stderr.
+
+    It writes into tmp_path: the row as `row.json`, the model below `models`, broken downloads below `downloads`.
+    """
+    import data_manager_dnalm
+    import huggingface_hub
+
+    # The library reads its environment when it is imported, which was long ago.
+    address = f"{hub.url}/{{repo_id}}/resolve/{{revision}}/{{filename}}"
+    settings: dict[str, Any] = {"ENDPOINT": hub.url, "HUGGINGFACE_CO_URL_TEMPLATE": address, "HF_HUB_OFFLINE": False}
+    settings["HF_HUB_DISABLE_TELEMETRY"] = True
+    for name, value in (settings | {"DOWNLOAD_CHUNK_SIZE": 1024}).items():
+        monkeypatch.setattr(huggingface_hub.constants, name, value)
+    for name in ("HF_HUB_OFFLINE", "TRANSFORMERS_OFFLINE"):
+        monkeypatch.setenv(name, "1")
+    monkeypatch.delenv("HF_TOKEN", raising=False)
+    places = {"--output": "row.json", "--output-directory": "models", "--downloads": "downloads"}
+    fixed = [part for option, name in places.items() for part in (option, tmp_path / name)]
+    for run in running(data_manager_dnalm.parser, data_manager_dnalm.install, capsys, network=True):
+        yield functools.partial(run, *fixed)
+
+
 def running(
     parser: Callable[[], argparse.ArgumentParser],
     task: Callable[[argparse.Namespace], None],
     capsys: pytest.CaptureFixture[str],
+    *,
+    network: bool = False,
 ) -> Iterator[Run]:
     from dnalm.entry_point import run
 
     handler = signal.getsignal(signal.SIGTERM)
 
     def call(*arguments: object) -> tuple[int, str, str]:
-        code = run(parser(), task, [str(argument) for argument in arguments])
+        capsys.readouterr()  # of fixtures that were made before
+        code = run(parser(), task, [str(argument) for argument in arguments], network=network)
         captured = capsys.readouterr()
         return code, captured.out, captured.err
 
@@ -162,24 +206,57 @@ def running(
 
 
 @pytest.fixture(scope="session")
-def shipped(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Build the Tool Shed's archive of the suite and unpack it into an empty folder."""
+def archives(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """Build the Tool Shed's archives, of the suite and of the data manager, and unpack each into an empty folder."""
     folder = tmp_path_factory.mktemp("tool-shed")
-    # A copy, because planemo writes the archive beside the folder it is made of.
+    # A copy, because planemo writes an archive beside the folder it is made of.
     shutil.copytree(REPOSITORY, folder / "suite", symlinks=True, ignore=NOT_SHIPPED)
-    planemo = ENVIRONMENTS / "planemo" / "bin" / "planemo"
-    subprocess.run([planemo, "shed_build", folder / "suite"], check=True, cwd=folder, stdin=subprocess.DEVNULL)
-    unpacked = folder / "unpacked"
-    with tarfile.open(folder / "suite.tar.gz") as archive:
-        archive.extractall(unpacked, filter="data")
+    unpacked = {}
+    for name, place in {"suite": folder / "suite", "data_manager": folder / "suite" / "tools" / "data_manager"}.items():
+        planemo = ENVIRONMENTS / "planemo" / "bin" / "planemo"
+        subprocess.run([planemo, "shed_build", place], check=True, cwd=folder, stdin=subprocess.DEVNULL)
+        unpacked[name] = folder / "unpacked" / name
+        with tarfile.open(place.with_name(f"{name}.tar.gz")) as archive:
+            archive.extractall(unpacked[name], filter="data")
     shutil.rmtree(folder / "suite")
     return unpacked
 
 
 @pytest.fixture(scope="session")
-def galaxy(shipped: Path) -> "Iterator[GalaxyServer]":
-    """A running Galaxy with the shipped suite, and nothing of the checkout."""
+def shipped(archives: dict[str, Path]) -> Path:
+    """What the Tool Shed ships of the suite."""
+    return archives["suite"]
+
+
+@pytest.fixture(scope="session")
+def shipped_data_manager(archives: dict[str, Path]) -> Path:
+    """What the Tool Shed ships of the data manager."""
+    return archives["data_manager"]
+
+
+@pytest.fixture(scope="session")
+def galaxys_hub(model_folder: Callable[[str], Path]) -> "Iterator[Hub]":
+    """Run a hub that the running Galaxy's jobs know: tiny models under the names of published and of other models."""
+    from hub import serving
+
+    with serving() as hub:
+        hub.tokens = {"hf_of_the_admin", "hf_of_credentials"}
+        hub.let_in = {"hf_of_the_admin"}
+        hub.add("RaphaelMourad/Mistral-DNA-v1-1M-hg38", model_folder("mixtral"))
+        hub.add("somebody/plants", model_folder("esm-absolute"), card={"license": "cc-by-nc-sa-4.0"}, gated=True)
+        yield hub
+
+
+@pytest.fixture(scope="session")
+def galaxy(shipped: Path, shipped_data_manager: Path, galaxys_hub: "Hub") -> "Iterator[GalaxyServer]":
+    """A running Galaxy with the shipped suite and data manager, and nothing of the checkout."""
     from server import GalaxyServer
 
-    with GalaxyServer(REPOSITORY / ".galaxy" / "test", shipped, ENVIRONMENTS) as server:
+    with GalaxyServer(
+        REPOSITORY / ".galaxy" / "test",
+        shipped,
+        ENVIRONMENTS,
+        data_manager=shipped_data_manager,
+        job_environment={"HF_ENDPOINT": galaxys_hub.url, "HF_TOKEN": "hf_of_the_admin"},
+    ) as server:
         yield server

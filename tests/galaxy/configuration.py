@@ -8,6 +8,7 @@ import os
 import re
 import secrets
 import shlex
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -42,6 +43,7 @@ class Layout:
     state_directory: Path
     repository: Path
     environments: Path
+    data_manager: Path | None = None
 
     @property
     def config(self) -> Path:
@@ -67,7 +69,9 @@ class Layout:
         return folders[-1]
 
 
-def write(layout: Layout, port: int, admin_key: str, offline_jobs: bool) -> None:
+def write(
+    layout: Layout, port: int, admin_key: str, offline_jobs: bool, job_environment: Mapping[str, str] | None = None
+) -> None:
     """Write galaxy.yml and every file it names."""
     layout.config.mkdir(parents=True, exist_ok=True)
     layout.data.mkdir(parents=True, exist_ok=True)
@@ -76,10 +80,10 @@ def write(layout: Layout, port: int, admin_key: str, offline_jobs: bool) -> None
     write_data_tables(layout)
     write_dependencies(layout)
     write_genomes(layout)
-    write_json(layout.config / "job_conf.yml", job_conf(layout, offline_jobs))
+    write_json(layout.config / "job_conf.yml", job_conf(layout, offline_jobs, job_environment or {}))
     vault = {"type": "database", "path_prefix": "/galaxy", "encryption_keys": [kept["vault_key"]]}
     write_json(layout.config / "vault_conf.yml", vault)
-    (layout.config / "data_manager_conf.xml").write_text("<data_managers/>\n")
+    write_data_manager_conf(layout)
     write_json(layout.galaxy_yml, galaxy_yml(layout, port, admin_key, kept["id_secret"]))
 
 
@@ -134,7 +138,8 @@ def galaxy_yml(layout: Layout, port: int, admin_key: str, id_secret: str) -> dic
             "tool_config_file": str(config / "tool_conf.xml"),
             "tool_path": str(layout.bundled_tools),
             "tool_data_path": str(layout.data / "tool-data"),
-            "tool_data_table_config_path": str(data_table_conf(layout)),
+            "tool_data_table_config_path": str(config / "tool_data_table_conf.xml"),
+            "galaxy_data_manager_data_path": str(layout.data / "data-manager"),
             "builds_file_path": str(config / "builds.txt"),
             "job_config_file": str(config / "job_conf.yml"),
             "dependency_resolvers_config_file": str(config / "dependency_resolvers_conf.xml"),
@@ -153,9 +158,9 @@ def galaxy_yml(layout: Layout, port: int, admin_key: str, id_secret: str) -> dic
     }
 
 
-def job_conf(layout: Layout, offline_jobs: bool) -> dict[str, Any]:
+def job_conf(layout: Layout, offline_jobs: bool, job_environment: Mapping[str, str]) -> dict[str, Any]:
     """Return a destination that runs two jobs of one core at a time on this machine."""
-    environment = {MARK: str(layout.state_directory)}
+    environment = {MARK: str(layout.state_directory), **job_environment}
     if offline_jobs:
         for name in ("http_proxy", "https_proxy", "all_proxy"):
             environment |= {name: UNREACHABLE_PROXY, name.upper(): UNREACHABLE_PROXY}
@@ -200,15 +205,37 @@ def write_tool_conf(layout: Layout) -> None:
     write_xml(layout.config / "tool_conf.xml", toolbox)
 
 
-def data_table_conf(layout: Layout) -> Path:
-    """Return the file that names the data tables: the repository's test tables, or none."""
-    of_repository = layout.repository / "tool_data_table_conf.xml.test"
-    return of_repository if of_repository.exists() else layout.config / "tool_data_table_conf.xml"
-
-
 def write_data_tables(layout: Layout) -> None:
-    """Write an empty list of data tables, for a repository that has none."""
-    write_xml(layout.config / "tool_data_table_conf.xml", ElementTree.Element("tables"))
+    """Write the list of data tables: the repository's test tables, each with a file of the server's own in front.
+
+    Galaxy adds the rows of a data manager to a table's first file: the repository's are only read.
+    """
+    of_repository = layout.repository / "tool_data_table_conf.xml.test"
+    tables = xml_root(of_repository) if of_repository.exists() else ElementTree.Element("tables")
+    folder = layout.data / "tables"
+    folder.mkdir(exist_ok=True)
+    for table in tables.iter("table"):
+        for file in table.iter("file"):
+            file.set("path", file.get("path", "").replace("${__HERE__}", str(layout.repository)))
+        own = folder / f"{table.get('name')}.loc"
+        own.touch()
+        table.insert(1, ElementTree.Element("file", path=str(own)))
+    write_xml(layout.config / "tool_data_table_conf.xml", tables)
+
+
+def write_data_manager_conf(layout: Layout) -> None:
+    """Write which data manager there is, as its repository says it, or none."""
+    managers = ElementTree.Element("data_managers")
+    if layout.data_manager:
+        managers = xml_root(layout.data_manager / "data_manager_conf.xml")
+        managers.set("tool_path", str(layout.data_manager))
+    write_xml(layout.config / "data_manager_conf.xml", managers)
+
+
+def data_manager_files(data_manager: Path | None) -> list[Path]:
+    """Return the tool XML files of the data manager's repository."""
+    found = sorted(data_manager.glob("*.xml")) if data_manager else []
+    return [path for path in found if xml_root(path).tag == "tool"]
 
 
 def write_genomes(layout: Layout) -> None:

@@ -35,8 +35,10 @@ SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 class GalaxyServer:
     """A Galaxy on 127.0.0.1, alone in its state directory, that ends with its owner.
 
-    `repository` is the checkout or an unpacked Tool Shed archive. With `keep_state` the histories and the port outlive
-    the server; without it every start is from nothing. With `offline_jobs` a job that tries the network fails at once.
+    `repository` is the checkout or an unpacked Tool Shed archive, `data_manager` the archive of the data manager (a
+    checkout has its own). `job_environment` is what an admin sets for jobs. With `keep_state` histories and the port
+    outlive the server; without it every start is from nothing. With `offline_jobs` a job that tries the network fails
+    at once.
     """
 
     state_directory: Path
@@ -44,6 +46,8 @@ class GalaxyServer:
     environments: Path
     keep_state: bool = False
     offline_jobs: bool = True
+    data_manager: Path | None = None
+    job_environment: dict[str, str] = field(default_factory=dict)
     url: str = field(default="", init=False)
     admin_key: str = field(default="", init=False, repr=False)
     user_key: str = field(default="", init=False, repr=False)
@@ -54,6 +58,8 @@ class GalaxyServer:
     def __post_init__(self) -> None:
         self.state_directory = Path(self.state_directory).resolve()
         self.repository = Path(self.repository).resolve()
+        if self.data_manager is None and (self.repository / "tools" / "data_manager").exists():
+            self.data_manager = self.repository / "tools" / "data_manager"
         # Not resolved: through a link, a virtual environment's scripts still name the place it was made in.
         self.environments = Path(self.environments).absolute()
 
@@ -72,7 +78,7 @@ class GalaxyServer:
     @property
     def layout(self) -> configuration.Layout:
         """Where this server's files are."""
-        return configuration.Layout(self.state_directory, self.repository, self.environments)
+        return configuration.Layout(self.state_directory, self.repository, self.environments, self.data_manager)
 
     def start(self) -> None:
         """Start Galaxy and return when it answers; raises ServerError with the end of the log if it does not."""
@@ -152,7 +158,7 @@ class GalaxyServer:
         port = self._choose_port()
         self.url = f"http://127.0.0.1:{port}/"
         self.admin_key = secrets.token_hex(16)
-        configuration.write(self.layout, port, self.admin_key, self.offline_jobs)
+        configuration.write(self.layout, port, self.admin_key, self.offline_jobs, self.job_environment)
         command = [
             str(self.environments / "galaxy" / "bin" / "galaxy"),
             "--config-file",

@@ -3,15 +3,11 @@
 from xml.etree import ElementTree
 
 import pytest
-from conftest import REPOSITORY
+from conftest import FORMS
 from server import GalaxyServer
 from tool_tests import ToolTestResult, run_tool_tests
 
-TESTS = [
-    (form.stem, index)
-    for form in sorted((REPOSITORY / "tools").glob("dnalm_*.xml"))
-    for index in range(len(ElementTree.parse(form).findall("tests/test")))
-]
+TESTS = [(form.stem, index) for form in FORMS for index in range(len(ElementTree.parse(form).findall("tests/test")))]
 
 
 @pytest.fixture(scope="module")

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from bioblend.galaxy import GalaxyInstance
-from configuration import tool_files, xml_root
+from configuration import data_manager_files, tool_files, xml_root
 from server import GalaxyServer
 
 PARALLEL_TESTS = 2
@@ -77,7 +77,8 @@ def expected_tests(server: GalaxyServer, tool_id: str | None) -> list[tuple[str,
     galaxy = GalaxyInstance(server.url, key=server.user_key)
     summary = galaxy.make_get_request(f"{server.url}api/tools/tests_summary").json()
     expected = []
-    for identifier in [xml_root(path).get("id", "") for path in tool_files(server.repository)]:
+    files = [*tool_files(server.repository), *data_manager_files(server.data_manager)]
+    for identifier in [xml_root(path).get("id", "") for path in files]:
         if tool_id in (None, identifier):
             counts = [version["count"] for version in summary.get(identifier, {}).values()]
             expected += [(identifier, index) for index in range(max(sum(counts), 1))]

@@ -6,22 +6,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import REPOSITORY
+from conftest import FORMS
 from galaxy.util.xml_macros import load
 
-FORMS = sorted((REPOSITORY / "tools").glob("dnalm_*.xml"))
 # What the destination, the admin or Galaxy itself sets: never on a form.
 MACHINE = {"--device", "--threads", "--batch-tokens"}
-NOT_ON_A_FORM = {
-    "--help",
-    "--version",
-    *MACHINE,
-    "--output",
-    "--output-directory",
-    "--summary",
-    "--table",
-    "--statistics",
-}
+FILES = {"--output", "--summary", "--table", "--statistics", "--output-directory", "--installed", "--downloads"}
+NOT_ON_A_FORM = {"--help", "--version", *MACHINE, *FILES}
 MOST_OPEN_FIELDS = 6
 
 pytestmark = pytest.mark.parametrize("form", FORMS, ids=lambda form: form.stem)

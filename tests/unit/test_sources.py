@@ -99,3 +99,28 @@ def test_a_folder_that_is_no_model_is_refused(tmp_path: Path, content: dict[str,
 def test_an_absent_model_is_named(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="absent"):
         open_model(tmp_path / "absent")
+
+
+def noted(model_folder: ModelFolder, tmp_path: Path, note: object) -> Path:
+    folder = tmp_path / "installed"
+    shutil.copytree(model_folder("bert"), folder)
+    (folder / "dnalm.json").write_text(json.dumps(note))
+    return folder
+
+
+def test_the_installers_note_tells_name_licence_and_origin(model_folder: ModelFolder, tmp_path: Path) -> None:
+    note = {"name": "somebody/dna-model", "licence": "MIT", "provenance": {"revision": "aaaa"}}
+    stored = open_model(noted(model_folder, tmp_path, note))
+    assert (stored.name, stored.licence, stored.provenance) == ("somebody/dna-model", "MIT", {"revision": "aaaa"})
+    assert stored.sha256() == open_model(model_folder("bert")).sha256()
+
+
+def test_what_the_installer_did_not_know_is_not_known(model_folder: ModelFolder, tmp_path: Path) -> None:
+    stored = open_model(noted(model_folder, tmp_path, {"name": None, "licence": None}))
+    assert (stored.name, stored.licence, stored.provenance) == ("installed", None, {})
+
+
+@pytest.mark.parametrize("note", [{"licence": 1}, {"name": []}, {"provenance": "x"}, []])
+def test_a_damaged_note_is_refused(model_folder: ModelFolder, tmp_path: Path, note: object) -> None:
+    with pytest.raises(UserError, match=r"dnalm\.json"):
+        open_model(noted(model_folder, tmp_path, note))

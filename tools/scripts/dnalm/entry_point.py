@@ -71,9 +71,16 @@ def number_between(kind: type[int] | type[float], lowest: float, highest: float)
 
 
 def run(
-    parser: argparse.ArgumentParser, task: Callable[[argparse.Namespace], None], argv: Sequence[str] | None = None
+    parser: argparse.ArgumentParser,
+    task: Callable[[argparse.Namespace], None],
+    argv: Sequence[str] | None = None,
+    *,
+    network: bool = False,
 ) -> int:
-    """Run a task and return the exit code: 0, 1 with one sentence, or 137 when the host's memory is exhausted."""
+    """Run a task and return the exit code: 0, 1 with one sentence, or 137 when the host's memory is exhausted.
+
+    Only with `network` may the task ask the Hugging Face hub.
+    """
     arguments = parser.parse_args(argv)
     signal.signal(signal.SIGTERM, _end)
     warnings.simplefilter("ignore")  # of libraries, to their callers: a user can do nothing about them
@@ -81,7 +88,8 @@ def run(
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")
     # Before any heavy import, which reads them once.
-    os.environ.update(HF_HUB_OFFLINE="1", TRANSFORMERS_OFFLINE="1", HF_HUB_DISABLE_TELEMETRY="1")
+    offline = str(int(not network))
+    os.environ.update(HF_HUB_OFFLINE=offline, TRANSFORMERS_OFFLINE=offline, HF_HUB_DISABLE_TELEMETRY="1")
     try:
         task(arguments)
     except UserError as error:

@@ -159,7 +159,7 @@ def write_model_file(
 
 
 def write_safetensors(path: Path, tensors: Mapping[str, torch.Tensor], metadata: Mapping[str, str]) -> None:
-    """Write tensors canonically (see above) with metadata of one's own."""
+    """Write tensors as canonical safetensors, one after the other, so that memory holds one copy at most."""
     # Wide types first keeps every tensor aligned to its own size, as the official writer does.
     names = sorted(tensors, key=lambda key: (-tensors[key].element_size(), key))
     header: dict[str, Any] = {}

@@ -8,6 +8,7 @@ from dnalm.errors import UserError
 from dnalm.models.model_file import StoredModel, TensorInfo, read_header, read_model_file
 
 TOKENIZER_FILES = ("tokenizer.json", "vocab.txt", "tokenizer_config.json", "special_tokens_map.json")
+ORIGIN_FILE = "dnalm.json"  # written by the installer: name, licence and provenance, which a Hugging Face folder lacks
 LARGEST_TEXT_FILE = 100_000_000  # bytes of a config or tokenizer file
 
 
@@ -25,14 +26,14 @@ def open_model(path: Path) -> StoredModel:
     except OSError as error:
         raise UserError(f"The model '{path}' cannot be read ({error.strerror}); check its name.") from error
     if is_folder:
-        return _read_folder(_snapshot(path), name=_folder_name(path))
+        return _read_folder(snapshot_folder(path), name=folder_name(path))
     if not exists:
         raise UserError(f"There is no model at '{path}'; check the name, or ask the admin to repair the data table.")
     return read_model_file(path)
 
 
-def _snapshot(path: Path) -> Path:
-    """Return the folder with the files: the snapshot that a cache repository's refs/main names, or the folder itself."""
+def snapshot_folder(path: Path) -> Path:
+    """Return the folder with the files: the snapshot that a cache repository's refs/main names, or the folder."""
     snapshots = path / "snapshots"
     if not snapshots.is_dir():
         return path
@@ -50,7 +51,8 @@ def _snapshot(path: Path) -> Path:
     return found[0]
 
 
-def _folder_name(path: Path) -> str:
+def folder_name(path: Path) -> str:
+    """Return what a folder's name says of the model: of a repository of the hub's cache its id."""
     return "/".join(path.resolve().name.removeprefix("models--").split("--"))
 
 
@@ -68,8 +70,33 @@ def _read_folder(folder: Path, name: str) -> StoredModel:
         file = folder / file_name
         if file.is_file():
             tokenizer[file_name] = _read_json_object(file) if file.suffix == ".json" else _read_text(file)
+    origin = read_origin(folder)
     revision = {"revision": folder.name} if folder.parent.name == "snapshots" else {}
-    return StoredModel(name, files, tensors, config, tokenizer, provenance=revision)
+    return StoredModel(
+        name=origin.get("name", name),
+        files=files,
+        tensors=tensors,
+        config=config,
+        tokenizer=tokenizer,
+        licence=origin.get("licence"),
+        provenance=origin.get("provenance", revision),
+    )
+
+
+def read_origin(folder: Path) -> dict[str, Any]:
+    """Return what the installer noted of a folder's model (name, licence, provenance), without what it did not know.
+
+    Raises:
+        UserError: the note is damaged.
+    """
+    file = folder / ORIGIN_FILE
+    if not file.is_file():
+        return {}
+    origin = {key: value for key, value in _read_json_object(file).items() if value is not None}
+    for key, kind in (("name", str), ("licence", str), ("provenance", dict)):
+        if not isinstance(origin.get(key, kind()), kind):
+            raise UserError(f"The file '{file}' of a model has a '{key}' that is no {kind.__name__}; install it again.")
+    return origin
 
 
 def _weight_files(folder: Path) -> tuple[Path, ...]:
@@ -81,11 +108,20 @@ def _weight_files(folder: Path) -> tuple[Path, ...]:
         pickled = any(folder.glob("*.bin")) or any(folder.glob("*.pt"))
         why = "only pickled weights, which are never read in a job" if pickled else "no model.safetensors"
         raise UserError(f"The model folder '{folder}' has {why}; ask the admin to install the model as safetensors.")
+    return tuple(folder / name for name in shard_names(index))
+
+
+def shard_names(index: Path) -> list[str]:
+    """Return the names of the files that an index of weights names, each once, sorted.
+
+    Raises:
+        UserError: it is no index, or names files outside its folder.
+    """
     weight_map = _read_json_object(index).get("weight_map")
     names = list(weight_map.values()) if isinstance(weight_map, dict) else []
     if not names or any(not isinstance(name, str) or name != Path(name).name for name in names):
         raise UserError(f"The index '{index}' names no shards, or files outside its folder; install the model again.")
-    return tuple(folder / name for name in sorted(set(names)))
+    return sorted(set(names))
 
 
 def _read_text(path: Path) -> str:

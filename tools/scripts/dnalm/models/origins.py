@@ -1,0 +1,176 @@
+"""Where a model is installed from, the hub or a folder on the server, and which of its files make the model."""
+
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, Protocol
+
+from huggingface_hub.repocard import metadata_load
+
+from dnalm.errors import UserError, shown
+from dnalm.models.hub import HubModel, download, licence_of_card
+from dnalm.models.pickled_weights import convert
+from dnalm.models.sources import (
+    LARGEST_TEXT_FILE,
+    ORIGIN_FILE,
+    TOKENIZER_FILES,
+    folder_name,
+    read_origin,
+    shard_names,
+    snapshot_folder,
+)
+
+CONFIG = "config.json"
+CARD = "README.md"
+WEIGHTS, PICKLED_WEIGHTS = "model.safetensors", "pytorch_model.bin"
+INDEX = ".index.json"
+
+
+class Origin(Protocol):
+    """Where a model is installed from: what is known of it, the sizes of its files in bytes, and the files."""
+
+    name: str
+    licence: str | None
+    provenance: dict[str, Any]
+    sizes: dict[str, int]
+
+    def fetch(self, name: str) -> Path:
+        """Return a file of it on this machine."""
+        ...
+
+    def place(self, path: Path, target: Path) -> None:
+        """Put a fetched file where it is to stay."""
+        ...
+
+
+class HubOrigin:
+    """A model of the hub at one commit, fetched into a folder of downloads."""
+
+    def __init__(
+        self,
+        model: HubModel,
+        licence: str | None,
+        downloads: Path,
+        token: str | None,
+        counter: Callable[[str, int], Callable[[int], None]],
+    ) -> None:
+        self.name = model.id
+        self.licence = licence
+        self.provenance: dict[str, Any] = {"source": "Hugging Face hub", "id": model.id, "revision": model.commit}
+        self.sizes = {name: file.size for name, file in model.files.items()}
+        self._model, self._downloads, self._token, self._counter = model, downloads, token, counter
+
+    def fetch(self, name: str) -> Path:
+        """Download a file, or go on where a break left it."""
+        return download(self._model, name, self._downloads, self._token, self._counter(name, self.sizes[name]))
+
+    def place(self, path: Path, target: Path) -> None:
+        """Move it: a download is needed once."""
+        shutil.move(path, target)
+
+
+class FolderOrigin:
+    """A folder on the server: flat, or of the hub's cache with its links into `blobs`."""
+
+    def __init__(self, path: Path, licence: str | None) -> None:
+        try:
+            if not path.is_dir():
+                raise UserError(
+                    f"There is no folder '{shown(path, 300)}' on this server; give a model folder's full path."
+                )
+            self._folder = snapshot_folder(path)
+            self.sizes = {entry.name: entry.stat().st_size for entry in self._folder.iterdir() if entry.is_file()}
+        except OSError as error:
+            raise UserError(f"The folder '{shown(path, 300)}' cannot be read ({error.strerror}); check it.") from error
+        in_cache = self._folder.parent.name == "snapshots"
+        self._root = self._folder.parents[1].resolve() if in_cache else self._folder.resolve()
+        known = read_origin(self._folder)
+        self.name = known.get("name", folder_name(self._root))
+        self.licence = licence or known.get("licence") or self._licence_of_card()
+        revision = {"revision": self._folder.name} if in_cache else {}
+        self.provenance: dict[str, Any] = known.get("provenance", {"source": "folder", "id": self.name} | revision)
+
+    def _licence_of_card(self) -> str | None:
+        try:
+            return licence_of_card(metadata_load(self._folder / CARD) or {})
+        except (OSError, ValueError):  # no card, or one that says nothing
+            return None
+
+    def fetch(self, name: str) -> Path:
+        """Return a file, which may be a link within the folder or its repository."""
+        path = (self._folder / name).resolve()
+        if not path.is_relative_to(self._root):
+            raise UserError(
+                f"The file '{name}' of '{self.name}' is a link out of its folder; put the file itself there."
+            )
+        return path
+
+    def place(self, path: Path, target: Path) -> None:
+        """Copy it: whose folder it is may remove it."""
+        try:
+            shutil.copyfile(path, target)
+        except PermissionError as error:
+            raise UserError(
+                f"The file '{path.name}' of '{self.name}' may not be read; let Galaxy's user read it."
+            ) from error
+
+
+def collect(origin: Origin, folder: Path) -> None:
+    """Put the files that make a model into a folder, weights as safetensors, with a note of where they are from.
+
+    Nothing else of the origin is fetched, and no code of it ever.
+
+    Raises:
+        UserError: the config or the weights are missing or absurd, or a file cannot be fetched.
+    """
+    texts = [name for name in (CONFIG, *TOKENIZER_FILES) if name in origin.sizes]
+    if CONFIG not in texts:
+        raise UserError(f"'{origin.name}' has no {CONFIG}; choose a model of the hub or its folder.")
+    fetched = {name: _fetch_text(origin, name) for name in texts}
+    pickled, index, weights = _find_weights(origin)
+    fetched |= {name: origin.fetch(name) for name in weights}
+    if index and not pickled:
+        texts.append(index.name)
+        fetched[index.name] = index
+    for name in texts if pickled else [*texts, *weights]:
+        origin.place(fetched[name], folder / name)
+    if pickled:
+        _convert([fetched[name] for name in weights], folder, sharded=index is not None)
+    note = {"name": origin.name, "licence": origin.licence, "provenance": origin.provenance}
+    (folder / ORIGIN_FILE).write_text(json.dumps(note, indent=2, sort_keys=True) + "\n", encoding="utf-8")
+
+
+def _fetch_text(origin: Origin, name: str) -> Path:
+    if origin.sizes[name] > LARGEST_TEXT_FILE:
+        raise UserError(f"The file '{name}' of '{origin.name}' is over 100 MB, too large for a model's text file.")
+    return origin.fetch(name)
+
+
+def _find_weights(origin: Origin) -> tuple[bool, Path | None, list[str]]:
+    """Return whether the weights are pickled, their index if they are in shards, and their files."""
+    for single in (WEIGHTS, PICKLED_WEIGHTS):
+        pickled = single == PICKLED_WEIGHTS
+        if single in origin.sizes:
+            return pickled, None, [single]
+        if single + INDEX in origin.sizes:
+            index = _fetch_text(origin, single + INDEX)
+            names = shard_names(index)
+            for name in names:
+                if name not in origin.sizes or not name.endswith(Path(single).suffix):
+                    raise UserError(f"'{origin.name}' lacks the weights '{shown(name)}' that its index names.")
+            return pickled, index, names
+    raise UserError(
+        f"'{origin.name}' has neither {WEIGHTS} nor {PICKLED_WEIGHTS}, whole or in shards; choose another model."
+    )
+
+
+def _convert(files: list[Path], folder: Path, *, sharded: bool) -> None:
+    """Write pickled weights as safetensors, shards as shards with a new index."""
+    weight_map: dict[str, str] = {}
+    for file in files:
+        target = f"{file.name.removeprefix('pytorch_').removesuffix('.bin')}.safetensors" if sharded else WEIGHTS
+        weight_map |= dict.fromkeys(convert(file, folder / target), target)
+    if sharded:
+        index = {"metadata": {}, "weight_map": weight_map}
+        (folder / (WEIGHTS + INDEX)).write_text(json.dumps(index, indent=2, sort_keys=True) + "\n", encoding="utf-8")
