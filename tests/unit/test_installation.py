@@ -265,3 +265,14 @@ def test_a_row_has_the_columns_of_the_shared_table(run_install: Run, model_folde
 def test_a_value_is_a_safe_name_of_a_folder(name: str, value: str) -> None:
     found = row_value(name, "0123456789abcdef")
     assert found == value
+
+
+def test_no_weights_are_fetched_of_an_architecture_that_nothing_reads(
+    run_install: Run, hub: Hub, model_folder: ModelFolder
+) -> None:
+    files = {path.name: path.read_bytes() for path in model_folder("bert").iterdir()}
+    hub.add(NAME, files | {"config.json": b'{"model_type": "hyena"}'})
+    code, _, error = run_install("--source", "hub", "--model-id", NAME)
+    assert code == 1
+    assert "The architecture 'hyena' of the model 'somebody/dna-model' is unknown here" in error
+    assert "model.safetensors" not in {name for name, _ in hub.fetched()}

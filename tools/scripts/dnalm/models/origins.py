@@ -11,11 +11,13 @@ from huggingface_hub.repocard import metadata_load
 from dnalm.errors import UserError, shown
 from dnalm.models.hub import HubModel, download, licence_of_card
 from dnalm.models.pickled_weights import convert
+from dnalm.models.registry import refuse_unknown_architecture
 from dnalm.models.sources import (
     LARGEST_TEXT_FILE,
     ORIGIN_FILE,
     TOKENIZER_FILES,
     folder_name,
+    read_json_object,
     read_origin,
     shard_names,
     snapshot_folder,
@@ -128,6 +130,8 @@ def collect(origin: Origin, folder: Path) -> None:
     if CONFIG not in texts:
         raise UserError(f"'{origin.name}' has no {CONFIG}; choose a model of the hub or its folder.")
     fetched = {name: _fetch_text(origin, name) for name in texts}
+    # Before gigabytes of weights are fetched that nothing here can read.
+    refuse_unknown_architecture(read_json_object(fetched[CONFIG]), origin.name)
     pickled, index, weights = _find_weights(origin)
     fetched |= {name: origin.fetch(name) for name in weights}
     if index and not pickled:

@@ -95,11 +95,15 @@ def published_tensors(model: LanguageModel, folder: Path) -> dict[str, Tensor]:
     return _architecture(model.stored).published_tensors(model.with_head, folder)
 
 
+def refuse_unknown_architecture(config: Mapping[str, Any], name: str) -> None:
+    """Raise UserError if no code here reads models with such a config."""
+    if not any(architecture.recognises(config) for architecture in ARCHITECTURES):
+        raise UserError(
+            f"The architecture '{shown(config.get('model_type'))}' of the model '{name}' is unknown here; "
+            f"use one of {', '.join(NAMES)}."
+        )
+
+
 def _architecture(stored: StoredModel) -> Any:
-    for architecture in ARCHITECTURES:
-        if architecture.recognises(stored.config):
-            return architecture
-    raise UserError(
-        f"The architecture '{shown(stored.config.get('model_type'))}' of the model '{stored.name}' is unknown here; "
-        f"use one of {', '.join(NAMES)}."
-    )
+    refuse_unknown_architecture(stored.config, stored.name)
+    return next(architecture for architecture in ARCHITECTURES if architecture.recognises(stored.config))

@@ -57,7 +57,7 @@ def folder_name(path: Path) -> str:
 
 
 def _read_folder(folder: Path, name: str) -> StoredModel:
-    config = _read_json_object(folder / "config.json")
+    config = read_json_object(folder / "config.json")
     tensors: dict[str, TensorInfo] = {}
     files = _weight_files(folder)
     for file in files:
@@ -69,7 +69,7 @@ def _read_folder(folder: Path, name: str) -> StoredModel:
     for file_name in TOKENIZER_FILES:
         file = folder / file_name
         if file.is_file():
-            tokenizer[file_name] = _read_json_object(file) if file.suffix == ".json" else _read_text(file)
+            tokenizer[file_name] = read_json_object(file) if file.suffix == ".json" else _read_text(file)
     origin = read_origin(folder)
     revision = {"revision": folder.name} if folder.parent.name == "snapshots" else {}
     return StoredModel(
@@ -92,7 +92,7 @@ def read_origin(folder: Path) -> dict[str, Any]:
     file = folder / ORIGIN_FILE
     if not file.is_file():
         return {}
-    origin = {key: value for key, value in _read_json_object(file).items() if value is not None}
+    origin = {key: value for key, value in read_json_object(file).items() if value is not None}
     for key, kind in (("name", str), ("licence", str), ("provenance", dict)):
         if not isinstance(origin.get(key, kind()), kind):
             raise UserError(f"The file '{file}' of a model has a '{key}' that is no {kind.__name__}; install it again.")
@@ -117,7 +117,7 @@ def shard_names(index: Path) -> list[str]:
     Raises:
         UserError: it is no index, or names files outside its folder.
     """
-    weight_map = _read_json_object(index).get("weight_map")
+    weight_map = read_json_object(index).get("weight_map")
     names = list(weight_map.values()) if isinstance(weight_map, dict) else []
     if not names or any(not isinstance(name, str) or name != Path(name).name for name in names):
         raise UserError(f"The index '{index}' names no shards, or files outside its folder; install the model again.")
@@ -133,7 +133,8 @@ def _read_text(path: Path) -> str:
         raise UserError(f"The file '{path}' of a model is missing or no text; install the model again.") from error
 
 
-def _read_json_object(path: Path) -> dict[str, Any]:
+def read_json_object(path: Path) -> dict[str, Any]:
+    """Return a JSON object of a file; raise UserError if it is missing, too large or none."""
     try:
         value = json.loads(_read_text(path))
     except (ValueError, RecursionError) as error:

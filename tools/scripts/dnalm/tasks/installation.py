@@ -18,7 +18,7 @@ from dnalm.errors import UserError, shown
 from dnalm.formats.outputs import whole_or_nothing
 from dnalm.models.catalogue import CATALOGUE, licence_label
 from dnalm.models.hub import DownloadError, find_model
-from dnalm.models.language_model import LanguageModel
+from dnalm.models.language_model import LanguageModel, NoLanguageModelHead
 from dnalm.models.origins import FolderOrigin, HubOrigin, Origin, collect
 from dnalm.models.registry import load_language_model
 from dnalm.models.sources import open_model
@@ -196,7 +196,7 @@ def try_model(folder: Path) -> LanguageModel:
     stored = open_model(folder)
     try:
         model = load_language_model(stored, head=True)
-    except UserError:  # it may have no head; whatever else is wrong shows now
+    except NoLanguageModelHead:
         model = load_language_model(stored)
     (encoding,) = model.encode([PROBE])
     if model.context_length is not None:
