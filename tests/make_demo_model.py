@@ -5,6 +5,9 @@
 The model in test-data was trained so on the first million bases of human chr1 (GRCh38). A Markov chain of order k knows
 the last k bases, counted in the training windows with ½ added to each count; like the model it knows nothing before the
 window it is in.
+
+The seed chooses the block that validates. Most of that megabase is segmental duplications, of which other blocks have
+copies in training, which long chains know by heart; this block has none (the tool counts them).
 """
 
 import argparse
@@ -25,7 +28,7 @@ SMOOTHING = 0.5
 OPTIONS = (
     *("--preset", "demo", "--window", "512", "--stride", "512", "--split", "block", "--validation-fraction", "0.1"),
     *("--reverse-complement", "--epochs", "30", "--batch-size", "8", "--learning-rate", "0.004", "--patience", "0"),
-    *("--seed", "0", "--name", "dnalm-demo"),
+    *("--seed", "3", "--name", "dnalm-demo"),
 )
 
 
