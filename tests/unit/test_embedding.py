@@ -12,7 +12,6 @@ import torch
 import transformers
 from conftest import TEST_DATA, Run
 from dnalm.engine import representations
-from dnalm.engine.inference import Piece
 from dnalm.formats.fasta import FastaReader
 from dnalm.models.registry import load_language_model
 from dnalm.models.sources import open_model
@@ -164,9 +163,9 @@ def test_equal_sequences_are_computed_once(
     seen: list[int] = []
     whole = representations.run_pieces
 
-    def counting(pieces: list[Piece], *others: Any) -> list[np.ndarray]:
-        seen.append(len(pieces))
-        return whole(pieces, *others)
+    def counting(lengths: list[int], *others: Any) -> list[np.ndarray]:
+        seen.append(len(lengths))
+        return whole(lengths, *others)
 
     monkeypatch.setattr(representations, "run_pieces", counting)
     found = embedded(fasta(tmp_path / "in.fa", ("a", "ACGTACGT"), ("b", "TTTT"), ("c", "acgtacgu")))

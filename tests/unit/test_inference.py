@@ -35,7 +35,8 @@ def run(
     model: LanguageModel, pieces: list[Piece], budget: int, on_batch: Callable[[list[int]], None] = lambda indices: None
 ) -> np.ndarray:
     results = run_pieces(
-        pieces,
+        [len(piece) for piece in pieces],
+        pieces.__getitem__,
         lambda ids, mask: model.hidden_states(ids, mask, [3])[0],
         lambda states, weights: reduce_states("mean", states, weights),
         model.pad_id,

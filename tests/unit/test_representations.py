@@ -144,6 +144,31 @@ def test_counts_of_windows_tokens_and_bases_left_out(model: LanguageModel) -> No
         assert (found.n_tokens, found.n_windows, found.truncated) == expected
 
 
+def test_a_cut_sequence_is_tokenized_no_further_than_it_is_read(
+    model: LanguageModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """N among the bases, and a cut within a k-mer, decide over the last tokens."""
+    long = ["".join(GENERATOR.choice(list("ACGTN"), 5_000, p=[0.24] * 4 + [0.04])) for _ in range(30)]
+    given = [*SEQUENCES, *long, *("A" * length for length in range(590, 610))]
+    names = [str(number) for number in range(len(given))]
+    representation = ModelRepresentation(model, ModelChoices(layers=(0,), long_sequences="truncate"), MACHINE)
+    found = representation.embed(names, given)
+    monkeypatch.setattr(model.tokenizer, "bases_deciding", lambda tokens: None)
+    for one, whole in zip(found, representation.embed(names, given), strict=True):
+        assert (one.n_tokens, one.truncated, one.status) == (whole.n_tokens, whole.truncated, whole.status)
+        np.testing.assert_array_equal(one.vectors, whole.vectors)
+    read: list[int] = []
+    encode = model.tokenizer.encode
+    monkeypatch.undo()
+    monkeypatch.setattr(
+        model.tokenizer,
+        "encode",
+        lambda strands: read.extend(map(len, strands)) or encode(strands),  # type: ignore[func-returns-value]
+    )
+    representation.embed(["x"], ["ACGT" * 10_000])
+    assert read == [3 * (CONTEXT + 1)]
+
+
 def test_a_long_sequence_fails_by_its_name_on_request(model: LanguageModel) -> None:
     representation = ModelRepresentation(model, ModelChoices(long_sequences="fail"), MACHINE)
     with pytest.raises(UserError, match=r"Sequence 's600' has [0-9,]+ tokens, the model .* reads 200"):

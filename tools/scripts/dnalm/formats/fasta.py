@@ -76,8 +76,11 @@ class FastaReader:
         name = self.path.name
         number = 0
         try:
-            for number, (title, letters) in enumerate(SimpleFastaParser(self._open_text()), start=1):
-                yield _record(title, letters, number, name)
+            parser = SimpleFastaParser(self._open_text())
+            # No name keeps the letters while the record is out: they may be a chromosome.
+            while record := _next_record(parser, number + 1, name):
+                number += 1
+                yield record
         except (EOFError, zlib.error, gzip.BadGzipFile) as error:
             raise UserError(
                 f"The compressed file '{name}' is damaged or cut short after record {number}; upload it again."
@@ -118,6 +121,12 @@ def _refuse_other_formats(start: bytes, name: str) -> None:
     raise UserError(
         f"The file '{name}' has text before the first '>' (line {line}); a FASTA record starts with '>' and its name."
     )
+
+
+def _next_record(parser: Iterator[tuple[str, str]], number: int, name: str) -> SequenceRecord | None:
+    """Return the next record, None at the end."""
+    found = next(parser, None)
+    return found and _record(*found, number, name)
 
 
 def _record(title: str, letters: str, number: int, name: str) -> SequenceRecord:

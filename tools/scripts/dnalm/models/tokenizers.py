@@ -66,6 +66,10 @@ class Tokenizer(Protocol):
         """Tokenize sequences of A, C, G, T and N."""
         ...
 
+    def bases_deciding(self, tokens: int) -> int | None:
+        """Return how many first bases settle the first tokens, one more and special ones apart; None if all may."""
+        ...
+
 
 def tokenizer_from_files(files: Mapping[str, Any]) -> Tokenizer:
     """Return the tokenizer that a model's files describe.
@@ -126,6 +130,13 @@ class KmerTokenizer:
             else:
                 encodings += self._encode_together(group)
         return encodings
+
+    def bases_deciding(self, tokens: int) -> int:
+        """Return how many first bases settle the first tokens, one more and special ones apart.
+
+        Tokens begin at most k bases apart, and what a token is depends on the k bases from its first.
+        """
+        return (tokens + 1) * self.k
 
     def _encode_together(self, sequences: Sequence[str]) -> list[Encoding]:
         """Tokenize the joined sequences; each encoding is a view of the whole's arrays."""
@@ -235,6 +246,10 @@ class JsonTokenizer:
         self.pad_id = self._id(settings.get("pad_token"), "[PAD]", "<pad>")
         self.cls_id = first.ids[0] if first.special_tokens_mask[0] else None
         self.largest_input = _largest_input(settings)
+
+    def bases_deciding(self, tokens: int) -> None:
+        """Return None: a merge far behind may change any token before it."""
+        return
 
     def _id(self, *tokens: object) -> int | None:
         found = (self._tokenizer.token_to_id(_text(token)) for token in tokens)

@@ -87,7 +87,7 @@ def embed(options: EmbeddingOptions) -> None:
         reader = _reader(options)
         stack.callback(reader.close)
         records: Iterator[SequenceRecord] = iter(reader)
-        first = next(records)  # a file that is no FASTA is refused before a model is loaded
+        records = chain([next(records)], records)  # a file that is no FASTA is refused before a model is loaded
         representation = _representation(options, machine)
         print(f"Model: {representation.description}", flush=True)
         progress = Progress("sequences", lambda: reader.fraction_read)
@@ -95,7 +95,7 @@ def embed(options: EmbeddingOptions) -> None:
         summary = stack.enter_context(TableWriter(partials[1])) if options.summary else None
         counts: Counter[str] = Counter()
         seen: set[int] = set()
-        for buffer in _buffers(chain([first], records), options):
+        for buffer in _buffers(records, options):
             names, sequences = [record.id for record in buffer], [record.bases for record in buffer]
             if not counts and isinstance(representation, ModelRepresentation) and options.dtype != "float32":
                 cosine = representation.change_precision(options.dtype, names, sequences)
