@@ -18,6 +18,10 @@ Reduce = Callable[[Tensor, Tensor], list[Tensor]]
 Results = list[NDArray[np.float32]]
 
 
+class DeviceMemoryError(UserError):
+    """The GPU's memory does not suffice."""
+
+
 @dataclass(frozen=True, slots=True)
 class Piece:
     """What a model sees at once: token ids and how much each token counts; shape (tokens,) both."""
@@ -51,7 +55,8 @@ def run_pieces(
         on_batch: told the indices of each batch when it is done.
 
     Raises:
-        UserError: one piece alone is too large for the GPU's memory, or the model makes NaN or infinity of it.
+        DeviceMemoryError: one piece alone is too large for the GPU's memory.
+        UserError: the model makes NaN or infinity of a piece.
     """
     results: Results = []
     for batch in length_buckets(lengths, machine.batch_tokens):
@@ -79,7 +84,7 @@ def _forward(
         return
     except torch.OutOfMemoryError:
         if len(batch) == 1:
-            raise UserError(
+            raise DeviceMemoryError(
                 f"One sequence of {len(pieces[batch[0]]):,} tokens does not fit into the GPU; "
                 "use shorter sequences, bfloat16 or a larger GPU."
             ) from None

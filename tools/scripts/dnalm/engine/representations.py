@@ -2,7 +2,7 @@
 
 from collections import Counter
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal, Protocol
 
 import numpy as np
@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from dnalm.engine.devices import DTYPES, Machine
-from dnalm.engine.inference import Piece, run_pieces
+from dnalm.engine.inference import DeviceMemoryError, Piece, run_pieces
 from dnalm.errors import UserError
 from dnalm.methods import baselines
 from dnalm.methods.pooling import Pooling, Weights, combine, reduce_states, token_weights
@@ -99,7 +99,7 @@ class ModelRepresentation:
         self._model, self._choices, self._machine = model, choices, machine
         self._layers = tuple(model.layer_number(layer) for layer in choices.layers)
         self._deviation: float | None = None
-        model.to(machine.device, torch.float32)
+        self._dtype: torch.dtype | None = None
         if choices.pooling == "cls":
             self._check_cls()
 
@@ -131,22 +131,50 @@ class ModelRepresentation:
         return facts if self._deviation is None else facts | {"lowest_cosine_with_float32": self._deviation}
 
     def change_precision(self, dtype: str, names: Sequence[str], sequences: Sequence[str]) -> float:
-        """Change to a lower precision; return the lowest cosine with float32 over the first sequences."""
+        """Change to a lower precision; return the lowest cosine with float32 over the first sequences.
+
+        Where float32 does not fit into the GPU, it is computed on the CPU.
+        """
         names, sequences = names[:COMPARED], sequences[:COMPARED]
-        exact = [np.atleast_2d(found.vectors) for found in self.embed(names, sequences)]
-        self._model.to(self._machine.device, DTYPES[dtype])
-        lower = [np.atleast_2d(found.vectors) for found in self.embed(names, sequences)]
-        cosines = [
-            (one * other).sum(axis=1) / (np.linalg.norm(one, axis=1) * np.linalg.norm(other, axis=1))
-            for one, other in zip(exact, lower, strict=True)
-        ]
+        machine = self._machine
+        try:
+            exact = self.embed(names, sequences)
+        except DeviceMemoryError:
+            print("float32 does not fit into the GPU; the precision is measured against the CPU", flush=True)
+            self._dtype, self._machine = None, replace(machine, device=torch.device("cpu"))
+            exact = self.embed(names, sequences)
+        self._dtype, self._machine = None, machine
+        self._move(DTYPES[dtype])
+        cosines = []
+        for one, other in zip(exact, self.embed(names, sequences), strict=True):
+            first, second = np.atleast_2d(one.vectors), np.atleast_2d(other.vectors)
+            norms = np.linalg.norm(first, axis=1) * np.linalg.norm(second, axis=1)
+            cosines.append((first * second).sum(axis=1) / norms)
         self._deviation = round(float(np.concatenate(cosines).min()), 6)
         return self._deviation
+
+    def _move(self, dtype: torch.dtype) -> None:
+        """Bring the model to the device, unless it is there.
+
+        Raises:
+            DeviceMemoryError: it does not fit.
+        """
+        if self._dtype is not None:
+            return
+        try:
+            self._model.to(self._machine.device, dtype)
+        except torch.OutOfMemoryError:
+            raise DeviceMemoryError(
+                f"The model '{self._model.stored.name}' does not fit into the GPU; use bfloat16, a smaller model or a "
+                "larger GPU."
+            ) from None
+        self._dtype = dtype
 
     def embed(
         self, names: Sequence[str], sequences: Sequence[str], on_done: Callable[[int], None] = lambda count: None
     ) -> list[Embedded]:
         """Return one result a sequence, in order; equal sequences are computed once."""
+        self._move(torch.float32)
         copies = Counter(sequences)
         first_names = dict(zip(reversed(sequences), reversed(names), strict=True))
         strands = list(copies)
