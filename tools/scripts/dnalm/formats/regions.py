@@ -102,6 +102,8 @@ def read_regions(path: Path) -> Iterator[Region]:
     Raises:
         UserError: a line is neither, a region is empty, or there is none.
     """
+    if path.exists() and not path.is_file():
+        raise UserError(f"'{path}' is no plain file; give a BED or GFF3 file.")
     number = found = 0
     try:
         with path.open("rb") as file:
