@@ -7,7 +7,9 @@ import shutil
 import sys
 from pathlib import Path
 
+import bioblend
 import client
+import requests
 from server import GalaxyServer, ServerError
 
 CHECKOUT = Path(__file__).resolve().parents[2]
@@ -55,6 +57,12 @@ def main() -> int:
             print(f"  {path}")
     except (ServerError, client.JobError) as error:
         print(error, file=sys.stderr)
+        return 1
+    except (bioblend.ConnectionError, requests.RequestException) as error:
+        said = " ".join(str(error).split())
+        print(
+            f"The connection to Galaxy broke ({said}); look into {state} for its logs, and run again.", file=sys.stderr
+        )
         return 1
     return 0
 

@@ -1,13 +1,17 @@
 """`make demo`, as a newcomer runs it."""
 
+import contextlib
 import os
 import signal
 import subprocess
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import anndata
+import demo
 import processes
+import pytest
 from conftest import REPOSITORY
 
 STATE = REPOSITORY / ".galaxy"
@@ -24,6 +28,19 @@ def test_make_demo_saves_its_results_and_leaves_nothing_running() -> None:
         assert anndata.read_h5ad(results / kind / "embeddings.h5ad").shape == (80, dimensions)
         assert (results / kind / "figure.png").read_bytes().startswith(b"\x89PNG")
     assert processes.of_state_directory(STATE / "demo") == []
+
+
+def test_a_connection_that_breaks_is_said_in_one_sentence(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    """The demo meets a Galaxy of which nothing is left but its address."""
+    gone = SimpleNamespace(url="http://127.0.0.1:9", user_key="0")
+    monkeypatch.setattr(demo, "GalaxyServer", lambda *given: contextlib.nullcontext(gone))
+    monkeypatch.setattr("sys.argv", ["demo.py", "--results", str(tmp_path)])
+    assert demo.main() == 1
+    said = capsys.readouterr().err
+    assert said.startswith("The connection to Galaxy broke (")
+    assert said.count("\n") == 1
 
 
 def test_make_serve_prints_its_address_and_stops_on_ctrl_c(tmp_path: Path) -> None:

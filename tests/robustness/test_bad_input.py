@@ -2,6 +2,7 @@
 
 import gzip
 import json
+import os
 import struct
 from collections.abc import Callable
 from pathlib import Path
@@ -297,6 +298,35 @@ def test_logits_of_a_model_without_head_are_refused(
         )
         assert code == 1
         assert "has no language-model head" in error
+        assert no_traces(results)
+
+
+@pytest.mark.parametrize("option", ["--sequences", "--genome", "--regions", "--model"])
+def test_a_named_pipe_is_refused_and_not_waited_for(
+    run_embed: Run, demo_model: Path, tmp_path: Path, results: Path, option: str
+) -> None:
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    inputs: dict[str, object] = {"--sequences": MITOCHONDRION, "--model": demo_model, option: pipe}
+    if option in ("--genome", "--regions"):
+        del inputs["--sequences"]
+        inputs = {"--genome": MITOCHONDRION, "--regions": TEST_DATA / "mitochondrial_genes.bed"} | inputs
+    code, _, error = run_embed(*(part for pair in inputs.items() for part in pair), "--output", results / "x")
+    assert code == 1
+    assert "is no plain file" in error
+    assert no_traces(results)
+
+
+def test_control_characters_of_names_and_paths_are_shown_escaped(
+    run_embed: Run, demo_model: Path, tmp_path: Path, results: Path
+) -> None:
+    path = tmp_path / "bad\x1b[31m\nname.fa"
+    path.write_bytes(b">first\x1b[2J\nACGT\n")
+    for sequences in (path, tmp_path / "absent\x1b[31m\n\u202e.fa"):
+        code, _, error = run_embed("--sequences", sequences, "--model", demo_model, "--output", results / "x")
+        assert code == 1
+        assert r"\x1b[31m\n" in error
+        assert error.removesuffix("\n").isprintable()
         assert no_traces(results)
 
 

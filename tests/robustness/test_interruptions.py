@@ -74,6 +74,25 @@ def test_a_killed_job_leaves_nothing_that_looks_whole(many_sequences: Path, tmp_
     assert all(path.name.startswith(".") and path.suffix == ".partial" for path in results.iterdir())
 
 
+def test_a_reader_of_stdout_that_leaves_ends_the_job_without_a_traceback(tmp_path: Path) -> None:
+    """As in `dnalm_embed.py … | head -1`: what nobody was told of is not left behind either."""
+    results = tmp_path / "results"
+    results.mkdir()
+    job = subprocess.Popen(
+        command(TEST_DATA / "two_genomes.fasta", results, "h5ad"),
+        text=True,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+    )
+    assert job.stdout is not None
+    assert job.stderr is not None
+    assert job.stdout.readline().startswith("Device: ")
+    job.stdout.close()
+    assert job.stderr.read() == ""
+    assert job.wait(timeout=60) == 1
+    assert list(results.iterdir()) == []
+
+
 @pytest.fixture
 def small_disk(tmp_path: Path) -> Iterator[Path]:
     """A file system of 64 kB, where this user may make one."""

@@ -12,7 +12,6 @@ import torch
 import transformers
 from conftest import TEST_DATA, Run
 from dnalm.engine import representations
-from dnalm.engine.inference import Piece
 from dnalm.formats.fasta import FastaReader
 from dnalm.models.registry import load_language_model
 from dnalm.models.sources import open_model
@@ -104,6 +103,24 @@ def test_equal_runs_give_equal_bytes(run_embed: Run, demo_model: Path, tmp_path:
         assert (tmp_path / f"first.{suffix}").read_bytes() == (tmp_path / f"second.{suffix}").read_bytes()
 
 
+def test_scanpy_reads_and_analyses_the_h5ad(run_embed: Run, demo_model: Path, tmp_path: Path) -> None:
+    """What Galaxy's scanpy tools do with it: read, reduce, find neighbours, write."""
+    scanpy = pytest.importorskip("scanpy", reason="this environment was made before scanpy was required")
+    output = tmp_path / "out.h5ad"
+    code, _, _ = run_embed("--sequences", WINDOWS, "--model", demo_model, "--output", output)
+    assert code == 0
+    data = scanpy.read_h5ad(output)
+    assert (data.shape, data.X.dtype) == ((80, 64), np.float32)
+    assert data.obs["length"].tolist() == [600] * 80
+    scanpy.pp.pca(data, n_comps=10)
+    assert data.obsm["X_pca"].shape == (80, 10)
+    scanpy.pp.neighbors(data, n_neighbors=5)
+    assert data.obsp["connectivities"].shape == (80, 80)
+    scanpy.tl.diffmap(data, n_comps=5)
+    data.write_h5ad(tmp_path / "again.h5ad")
+    assert scanpy.read_h5ad(tmp_path / "again.h5ad").uns["dnalm"] == data.uns["dnalm"]
+
+
 @pytest.mark.filterwarnings("ignore:Observation names are not unique")
 def test_what_was_mended_is_counted_in_every_output(run_embed: Run, demo_model: Path, tmp_path: Path) -> None:
     sequences = fasta(tmp_path / "in.fa", ("a", "acgtRYN"), ("b", "AUUG"), ("a", "ACGT" * 1_000), ("c", "acgtRYN"))
@@ -146,9 +163,9 @@ def test_equal_sequences_are_computed_once(
     seen: list[int] = []
     whole = representations.run_pieces
 
-    def counting(pieces: list[Piece], *others: Any) -> list[np.ndarray]:
-        seen.append(len(pieces))
-        return whole(pieces, *others)
+    def counting(lengths: list[int], *others: Any) -> list[np.ndarray]:
+        seen.append(len(lengths))
+        return whole(lengths, *others)
 
     monkeypatch.setattr(representations, "run_pieces", counting)
     found = embedded(fasta(tmp_path / "in.fa", ("a", "ACGTACGT"), ("b", "TTTT"), ("c", "acgtacgu")))

@@ -28,6 +28,12 @@ def test_reads_records_in_order_with_wrapped_lines_and_blanks(tmp_path: Path) ->
     assert records == [SequenceRecord("a", "ACGTACGT"), SequenceRecord("b", "TTNN")]
 
 
+def test_reads_behind_many_blank_lines(tmp_path: Path) -> None:
+    blank = b" \n" * 300_000
+    assert read(written(tmp_path, blank + b">a\nACGT\n")) == [SequenceRecord("a", "ACGT")]
+    assert read(written(tmp_path, gzip.compress(blank + b">a\nACGT\n"))) == [SequenceRecord("a", "ACGT")]
+
+
 @pytest.mark.parametrize(
     ("letters", "expected"),
     [
@@ -60,7 +66,9 @@ def test_reads_gzip_and_block_gzip(tmp_path: Path, members: int) -> None:
     ("content", "sentence"),
     [
         (b"", "is empty"),
-        (b" \n\n", "is empty"),
+        (b" \n\n", "holds only blank lines"),
+        (b"\n" * 600_000, "holds only blank lines"),
+        (b"\n" * 600_000 + b"ACGT\n", "text before the first '>' (line 600001)"),
         (gzip.compress(b""), "is empty"),
         (b"ACGT\n>a\nACGT\n", "text before the first '>' (line 1)"),
         (b"\n\n;comment\n>a\nACGT\n", "text before the first '>' (line 3)"),

@@ -11,7 +11,19 @@ from galaxy.util.xml_macros import load
 
 # What the destination, the admin or Galaxy itself sets: never on a form.
 MACHINE = {"--device", "--threads", "--batch-tokens"}
-FILES = {"--output", "--checkpoint", "--log", "--figure", "--card", "--summary", "--table", "--statistics", "--output-directory", "--installed", "--downloads"}
+FILES = {
+    "--output",
+    "--checkpoint",
+    "--log",
+    "--figure",
+    "--card",
+    "--summary",
+    "--table",
+    "--statistics",
+    "--output-directory",
+    "--installed",
+    "--downloads",
+}
 NOT_ON_A_FORM = {"--help", "--version", *MACHINE, *FILES}
 MOST_OPEN_FIELDS = 6
 

@@ -1,17 +1,21 @@
-from collections.abc import Callable
+import json
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from conftest import ARCHITECTURES
 from dnalm.engine.devices import prepare_machine
-from dnalm.engine.inference import Piece, run_pieces
+from dnalm.engine.inference import Piece, pad, run_pieces
 from dnalm.errors import UserError
 from dnalm.methods.pooling import reduce_states
 from dnalm.models.language_model import LanguageModel
 from dnalm.models.registry import load_language_model
 from dnalm.models.sources import open_model
+from dnalm.models.tokenizers import JsonTokenizer
+from tokenizers import Tokenizer, models, pre_tokenizers
 
 GENERATOR = np.random.default_rng(3)
 SEQUENCES = ["".join(GENERATOR.choice(list("ACGTN"), length)) for length in GENERATOR.integers(1, 150, 40)]
@@ -31,7 +35,8 @@ def run(
     model: LanguageModel, pieces: list[Piece], budget: int, on_batch: Callable[[list[int]], None] = lambda indices: None
 ) -> np.ndarray:
     results = run_pieces(
-        pieces,
+        [len(piece) for piece in pieces],
+        pieces.__getitem__,
         lambda ids, mask: model.hidden_states(ids, mask, [3])[0],
         lambda states, weights: reduce_states("mean", states, weights),
         model.pad_id,
@@ -50,6 +55,42 @@ def test_a_result_does_not_depend_on_batch_or_order(model: LanguageModel) -> Non
     order = GENERATOR.permutation(len(pieces))
     shuffled = run(model, [pieces[index] for index in order], 1_024)
     np.testing.assert_allclose(shuffled, alone[order], rtol=0, atol=1e-5 * scale)
+
+
+@pytest.mark.parametrize("architecture", ARCHITECTURES)
+def test_batches_are_padded_on_the_right_whatever_the_tokenizer_says(
+    model_folder: Callable[[str], Path], monkeypatch: pytest.MonkeyPatch, architecture: str
+) -> None:
+    """Some models count positions from the left edge (test_language_model.py), so that all are padded on the right."""
+    stored = open_model(model_folder(architecture))
+    settings = stored.tokenizer["tokenizer_config.json"] | {"padding_side": "left"}
+    leftist = load_language_model(replace(stored, tokenizer=stored.tokenizer | {"tokenizer_config.json": settings}))
+    whole = leftist.hidden_states
+    masks: list[torch.Tensor | None] = []
+
+    def watched(input_ids: torch.Tensor, mask: torch.Tensor | None, layers: Sequence[int]) -> list[torch.Tensor]:
+        masks.append(mask)
+        return whole(input_ids, mask, layers)
+
+    pieces = pieces_of(leftist)
+    alone = run(leftist, pieces, 1)
+    monkeypatch.setattr(leftist, "hidden_states", watched)
+    together = run(leftist, pieces, 100_000)
+    (mask,) = masks
+    assert mask is not None
+    assert (mask.diff(dim=1) <= 0).all()
+    assert mask[:, 0].all()
+    np.testing.assert_allclose(together, alone, rtol=0, atol=1e-5 * np.abs(alone).max())
+
+
+def test_a_tokenizer_json_that_pads_on_the_left_makes_no_pads() -> None:
+    tokenizer = Tokenizer(models.WordLevel({"[PAD]": 0, "A": 1, "[UNK]": 2}, unk_token="[UNK]"))
+    tokenizer.pre_tokenizer = pre_tokenizers.Split("", "isolated")
+    tokenizer.enable_padding(direction="left", length=50)
+    encodings = JsonTokenizer(json.loads(tokenizer.to_str()), {"padding_side": "left"}).encode(["AA", "AAAA"])
+    ids, mask, _ = pad([Piece(found.ids, np.ones(len(found), dtype=np.float32)) for found in encodings], 0)
+    assert ids.tolist() == [[1, 1, 0, 0], [1, 1, 1, 1]]
+    assert mask.tolist() == [[1, 1, 0, 0], [1, 1, 1, 1]]
 
 
 def test_every_piece_is_reported_once(model: LanguageModel) -> None:

@@ -23,6 +23,11 @@ ModelFolder = Callable[[str], Path]
 SEQUENCES = ["ACGTTGCANNACGGATTACAGATTACACC", "ACG", "TTTTGACATTACGATCGATCGGATCTAGCTAGCTAGGCTAAA", "N"]
 
 
+# Their absolute positions are counted from the left edge of the batch, whatever the mask says, so that pads on the left
+# would move them. All others take relative or rotary positions, or count tokens by the mask or the ids (RoBERTa, ESM).
+POSITIONS_FROM_THE_EDGE = {"bert", "deberta-v2", "distilbert", "electra", "gpt2"}
+
+
 def padded(encodings: list[Encoding], pad_id: int) -> tuple[torch.Tensor, torch.Tensor]:
     pieces = [Piece(encoding.ids, np.ones(len(encoding), dtype=np.float32)) for encoding in encodings]
     input_ids, attention_mask, _ = pad(pieces, pad_id)
@@ -62,6 +67,30 @@ def test_padding_does_not_change_hidden_states(model_folder: ModelFolder, archit
             alone = model.hidden_states(torch.from_numpy(encoding.ids)[None], None, layers)
             for layer in layers:
                 torch.testing.assert_close(together[layer][row, : len(encoding)], alone[layer][0], rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("architecture", ARCHITECTURES)
+def test_padding_on_the_left_changes_only_positions_counted_from_the_edge(
+    model_folder: ModelFolder, architecture: str
+) -> None:
+    model = load_language_model(open_model(model_folder(architecture)))
+    encodings = model.encode(SEQUENCES)
+    longest = max(map(len, encodings))
+    input_ids = torch.full((len(encodings), longest), model.pad_id)
+    attention_mask = torch.zeros_like(input_ids)
+    for row, encoding in enumerate(encodings):
+        input_ids[row, longest - len(encoding) :] = torch.from_numpy(encoding.ids)
+        attention_mask[row, longest - len(encoding) :] = 1
+    layers = range(len(model.layers) + 1)
+    worst = 0.0
+    with torch.inference_mode():
+        together = model.hidden_states(input_ids, attention_mask, layers)
+        for row, encoding in enumerate(encodings):
+            alone = model.hidden_states(torch.from_numpy(encoding.ids)[None], None, layers)
+            for batch, (expected,) in zip(together, alone, strict=True):
+                difference = (batch[row, longest - len(encoding) :] - expected).abs().max()
+                worst = max(worst, float(difference / expected.abs().max()))
+    assert (worst > 0.1) if architecture in POSITIONS_FROM_THE_EDGE else (worst < 1e-5)
 
 
 @pytest.mark.parametrize("architecture", ARCHITECTURES)

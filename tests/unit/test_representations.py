@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from dnalm.engine import representations
 from dnalm.engine.devices import prepare_machine
 from dnalm.engine.representations import KmerRepresentation, ModelChoices, ModelRepresentation, OneHotRepresentation
 from dnalm.errors import UserError
@@ -142,6 +143,83 @@ def test_counts_of_windows_tokens_and_bases_left_out(model: LanguageModel) -> No
         choices = ModelChoices(long_sequences=policy)  # type: ignore[arg-type]
         (found,) = ModelRepresentation(model, choices, MACHINE).embed(["x"], [bases])
         assert (found.n_tokens, found.n_windows, found.truncated) == expected
+
+
+def gpu_for(bits: int, model: LanguageModel, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Pretend that the device 'meta' is a GPU, the CPU doing its work, into which only narrow numbers fit."""
+    move = model.to
+
+    def limited(device: torch.device, dtype: torch.dtype) -> None:
+        if device.type == "meta" and torch.finfo(dtype).bits > bits:
+            first = next(model.backbone.parameters())
+            first.data = first.data.double()  # as a move that fails half way leaves some elsewhere
+            raise torch.cuda.OutOfMemoryError
+        move(torch.device("cpu"), dtype)
+
+    def on_cpu(*given: Any) -> list[np.ndarray]:
+        return run(*given[:-2], MACHINE, given[-1])
+
+    run: Any = representations.run_pieces
+    monkeypatch.setattr(model, "to", limited)
+    monkeypatch.setattr(representations, "run_pieces", on_cpu)
+
+
+def test_a_model_too_large_for_the_gpu_is_said_plainly(
+    model_folder: Callable[[str], Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model = load_language_model(open_model(model_folder("esm-rotary")))
+    gpu_for(8, model, monkeypatch)
+    representation = ModelRepresentation(model, ModelChoices(), replace(MACHINE, device=torch.device("meta")))
+    with pytest.raises(UserError, match="does not fit into the GPU; use bfloat16, a smaller model or a larger GPU"):
+        representation.embed(NAMES, SEQUENCES)
+
+
+def test_a_model_that_fits_in_bfloat16_alone_is_compared_on_the_cpu(
+    model_folder: Callable[[str], Path], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def deviation() -> tuple[float, np.ndarray]:
+        model = load_language_model(open_model(model_folder("esm-rotary")))
+        machine = MACHINE
+        if fits_only_bfloat16:
+            gpu_for(16, model, monkeypatch)
+            machine = replace(MACHINE, device=torch.device("meta"))
+        representation = ModelRepresentation(model, ModelChoices(), machine)
+        cosine = representation.change_precision("bfloat16", NAMES, SEQUENCES)
+        return cosine, np.stack([found.vectors for found in representation.embed(NAMES, SEQUENCES)])
+
+    fits_only_bfloat16 = False
+    expected, vectors = deviation()
+    assert capsys.readouterr().out == ""
+    fits_only_bfloat16 = True
+    found, again = deviation()
+    assert "measured against the CPU" in capsys.readouterr().out
+    assert found == expected < 1
+    np.testing.assert_array_equal(again, vectors)
+
+
+def test_a_cut_sequence_is_tokenized_no_further_than_it_is_read(
+    model: LanguageModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """N among the bases, and a cut within a k-mer, decide over the last tokens."""
+    long = ["".join(GENERATOR.choice(list("ACGTN"), 5_000, p=[0.24] * 4 + [0.04])) for _ in range(30)]
+    given = [*SEQUENCES, *long, *("A" * length for length in range(590, 610))]
+    names = [str(number) for number in range(len(given))]
+    representation = ModelRepresentation(model, ModelChoices(layers=(0,), long_sequences="truncate"), MACHINE)
+    found = representation.embed(names, given)
+    monkeypatch.setattr(model.tokenizer, "bases_deciding", lambda tokens: None)
+    for one, whole in zip(found, representation.embed(names, given), strict=True):
+        assert (one.n_tokens, one.truncated, one.status) == (whole.n_tokens, whole.truncated, whole.status)
+        np.testing.assert_array_equal(one.vectors, whole.vectors)
+    read: list[int] = []
+    encode = model.tokenizer.encode
+    monkeypatch.undo()
+    monkeypatch.setattr(
+        model.tokenizer,
+        "encode",
+        lambda strands: read.extend(map(len, strands)) or encode(strands),  # type: ignore[func-returns-value]
+    )
+    representation.embed(["x"], ["ACGT" * 10_000])
+    assert read == [3 * (CONTEXT + 1)]
 
 
 def test_a_long_sequence_fails_by_its_name_on_request(model: LanguageModel) -> None:

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from conftest import VOCABULARY
 from dnalm.errors import UserError
+from dnalm.models import tokenizers
 from dnalm.models.tokenizers import Encoding, JsonTokenizer, KmerTokenizer, tokenizer_from_files
 from tokenizers import Tokenizer, models, pre_tokenizers, processors
 
@@ -37,6 +38,21 @@ def test_kmers_follow_the_rule(k: int, vocabulary: list[str]) -> None:
         covered = [sequence[start:end] for start, end in zip(encoding.starts, encoding.ends, strict=True)]
         assert "".join(covered) == sequence
         assert [vocabulary[token] for token in encoding.ids[1:]] == covered[1:]
+
+
+@pytest.mark.parametrize("settings", [{}, {"eos_token": "<unk>"}])
+@pytest.mark.parametrize("vocabulary", [VOCABULARY, [word for word in VOCABULARY if word != "<cls>"]])
+@pytest.mark.parametrize("at_once", [3, 7, 8, 20, 100])
+def test_many_at_a_time_and_in_parts_are_as_one_by_one(
+    monkeypatch: pytest.MonkeyPatch, vocabulary: list[str], settings: dict[str, Any], at_once: int
+) -> None:
+    tokenizer = KmerTokenizer(vocabulary, settings)
+    given = [*sequences(100, seed=5), "N" * 21, "A", "ACG" * 7, "ACGTTGCATC" * 4]
+    alone = [tokenizer.encode([sequence])[0] for sequence in given]
+    monkeypatch.setattr(tokenizers, "BASES_AT_ONCE", at_once)
+    for found, expected in zip(tokenizer.encode(given), alone, strict=True):
+        for name in ("ids", "starts", "ends", "special"):
+            assert getattr(found, name).tolist() == getattr(expected, name).tolist()
 
 
 def test_an_end_token_is_added_only_where_the_settings_name_one() -> None:

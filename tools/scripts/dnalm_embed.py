@@ -31,7 +31,10 @@ def parser() -> argparse.ArgumentParser:
         help="0: embeddings, k: after layer k; negative numbers count from the end; several are combined (default: -1)",
     )
     options.add_argument(
-        "--combine-layers", choices=["average", "concatenate"], default="average", help="what is done with several layers"
+        "--combine-layers",
+        choices=["average", "concatenate"],
+        default="average",
+        help="what is done with several layers",
     )
     options.add_argument(
         "--pooling",
@@ -58,7 +61,9 @@ def parser() -> argparse.ArgumentParser:
     options.add_argument("--dtype", choices=["float32", "bfloat16"], default="float32", help="numbers of the model")
     options.add_argument("--seed", type=int, default=0, help="of random numbers; embedding draws none")
     options.add_argument("--output", type=Path, required=True, help="file of embeddings")
-    options.add_argument("--output-format", choices=["h5ad", "parquet", "tabular", "npz"], default="h5ad", help="kind of the output file")
+    options.add_argument(
+        "--output-format", choices=["h5ad", "parquet", "tabular", "npz"], default="h5ad", help="kind of the output file"
+    )
     options.add_argument("--summary", type=Path, help="table with one line a sequence")
     return options
 

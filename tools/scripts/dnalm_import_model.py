@@ -15,7 +15,11 @@ def parser() -> argparse.ArgumentParser:
     )
     options.add_argument("--config", type=Path, required=True, help="config.json")
     options.add_argument(
-        "--weights", type=Path, required=True, action="append", help="model.safetensors; once a shard if there are several"
+        "--weights",
+        type=Path,
+        required=True,
+        action="append",
+        help="model.safetensors; once a shard if there are several",
     )
     options.add_argument(
         "--tokenizer-files",

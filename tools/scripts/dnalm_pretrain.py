@@ -31,12 +31,17 @@ def parser() -> argparse.ArgumentParser:
     data.add_argument("--genome", type=Path, help="FASTA with the contigs that the regions name")
     data.add_argument("--regions", type=Path, help="BED or GFF3")
     data.add_argument("--window", type=number_between(int, 20, MOST), help="bases a window; the preset's if not given")
-    data.add_argument("--stride", type=number_between(int, 1, MOST), help="bases from window to window; by default a window")
+    data.add_argument(
+        "--stride", type=number_between(int, 1, MOST), help="bases from window to window; by default a window"
+    )
     data.add_argument(
         "--max-n", type=number_between(float, 0, 1), default=0.1, help="largest share of N of a window that is kept"
     )
     data.add_argument(
-        "--soft-masked-weight", type=number_between(float, 0, 1), default=1.0, help="weight of lower-case bases in the loss"
+        "--soft-masked-weight",
+        type=number_between(float, 0, 1),
+        default=1.0,
+        help="weight of lower-case bases in the loss",
     )
     data.add_argument(
         "--reverse-complement", action="store_true", help="train on either strand of each window, by chance"
@@ -48,14 +53,22 @@ def parser() -> argparse.ArgumentParser:
         help="windows by chance, a run of neighbours, or whole records; none shares a base with training",
     )
     data.add_argument(
-        "--validation-fraction", type=number_between(float, 0.0001, 0.9), default=0.1, help="share of windows to validate with"
+        "--validation-fraction",
+        type=number_between(float, 0.0001, 0.9),
+        default=0.1,
+        help="share of windows to validate with",
     )
     model = options.add_argument_group("model")
-    model.add_argument("--preset", choices=PRESETS, default="demo", help="model, objective, tokenizer and batch together")
+    model.add_argument(
+        "--preset", choices=PRESETS, default="demo", help="model, objective, tokenizer and batch together"
+    )
     model.add_argument("--model-config", type=Path, help="config.json of the model to make, instead of the preset's")
     model.add_argument("--continue-from", type=Path, help="model to train further, instead of a new one")
     model.add_argument(
-        "--tokenizer", type=Path, action="append", help="tokenizer.json, or vocab.txt and its settings; the preset's if not given"
+        "--tokenizer",
+        type=Path,
+        action="append",
+        help="tokenizer.json, or vocab.txt and its settings; the preset's if not given",
     )
     model.add_argument("--objective", choices=["causal", "masked"], help="the preset's if not given")
     model.add_argument("--name", help="what people call the new model")
@@ -64,15 +77,24 @@ def parser() -> argparse.ArgumentParser:
     training.add_argument("--max-steps", type=number_between(int, 1, MOST), help="most steps, whatever the epochs say")
     training.add_argument("--batch-size", type=number_between(int, 1, 100_000), help="windows a step and process")
     training.add_argument(
-        "--gradient-accumulation", type=number_between(int, 1, 10_000), default=1, help="batches whose gradients make one step"
+        "--gradient-accumulation",
+        type=number_between(int, 1, 10_000),
+        default=1,
+        help="batches whose gradients make one step",
     )
     training.add_argument("--learning-rate", type=number_between(float, 0, 1), help="its highest")
     training.add_argument("--weight-decay", type=number_between(float, 0, 1), default=0.01, help="of AdamW")
     training.add_argument(
-        "--warmup", type=number_between(float, 0, 1), default=0.05, help="share of the steps over which the learning rate rises"
+        "--warmup",
+        type=number_between(float, 0, 1),
+        default=0.05,
+        help="share of the steps over which the learning rate rises",
     )
     training.add_argument(
-        "--patience", type=number_between(int, 0, 10_000), default=3, help="evaluations without gain that end it; 0: none do"
+        "--patience",
+        type=number_between(int, 0, 10_000),
+        default=3,
+        help="evaluations without gain that end it; 0: none do",
     )
     training.add_argument(
         "--evaluate-every", type=number_between(int, 1, MOST), help="steps between evaluations; by default an epoch"
@@ -85,8 +107,12 @@ def parser() -> argparse.ArgumentParser:
     )
     training.add_argument("--dtype", choices=["float32", "bfloat16"], default="float32", help="bfloat16: autocast")
     training.add_argument("--seed", type=number_between(int, 0, MOST), default=0, help="of everything random")
-    training.add_argument("--time-limit", type=number_between(float, 0.0001, 10_000), help="hours after which it ends by itself")
-    training.add_argument("--resume-from", type=Path, help="checkpoint of an earlier run with the same data and options")
+    training.add_argument(
+        "--time-limit", type=number_between(float, 0.0001, 10_000), help="hours after which it ends by itself"
+    )
+    training.add_argument(
+        "--resume-from", type=Path, help="checkpoint of an earlier run with the same data and options"
+    )
     outputs = options.add_argument_group("outputs")
     outputs.add_argument("--output", type=Path, required=True, help="the best model")
     outputs.add_argument("--checkpoint", type=Path, help="model and state of training, to go on from")

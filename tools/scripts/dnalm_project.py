@@ -44,7 +44,10 @@ def parser() -> argparse.ArgumentParser:
         help="principal components from which UMAP and t-SNE are made",
     )
     options.add_argument(
-        "--neighbors", type=number_between(int, 2, 1_000), default=15, help="UMAP: neighbours of a record, itself included"
+        "--neighbors",
+        type=number_between(int, 2, 1_000),
+        default=15,
+        help="UMAP: neighbours of a record, itself included",
     )
     options.add_argument(
         "--min-dist", type=number_between(float, 0, 0.99), default=0.1, help="UMAP: least distance of two points"

@@ -13,7 +13,7 @@ from types import FrameType
 from typing import NoReturn
 
 from dnalm import __version__
-from dnalm.errors import UserError
+from dnalm.errors import UserError, printable
 
 DISK_IS_FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 OUT_OF_MEMORY_EXIT_CODE = 137  # what a kernel's kill looks like: Galaxy may resubmit the job with more memory
@@ -115,9 +115,8 @@ def _end(signal_number: int, frame: FrameType | None) -> NoReturn:
 
 def _say(program: str, sentence: str) -> int:
     """Print one line, whatever names of files and records it quotes."""
-    one_line = "".join(letter if letter.isprintable() else "\ufffd" for letter in sentence)
     with contextlib.suppress(OSError):
         sys.stdout.flush()
     with contextlib.suppress(OSError):
-        print(f"{program}: {one_line}", file=sys.stderr, flush=True)
+        print(f"{program}: {printable(sentence)}", file=sys.stderr, flush=True)
     return 1

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -17,11 +18,15 @@ Reduce = Callable[[Tensor, Tensor], list[Tensor]]
 Results = list[NDArray[np.float32]]
 
 
+class DeviceMemoryError(UserError):
+    """The GPU's memory does not suffice."""
+
+
 @dataclass(frozen=True, slots=True)
 class Piece:
     """What a model sees at once: token ids and how much each token counts; shape (tokens,) both."""
 
-    ids: NDArray[np.int64]
+    ids: NDArray[np.signedinteger[Any]]
     weights: NDArray[np.float32]
 
     def __len__(self) -> int:
@@ -29,7 +34,8 @@ class Piece:
 
 
 def run_pieces(
-    pieces: Sequence[Piece],
+    lengths: Sequence[int],
+    piece: Callable[[int], Piece],
     states: States,
     reduce: Reduce,
     pad_id: int,
@@ -39,7 +45,8 @@ def run_pieces(
     """Return one result a piece, in the order given.
 
     Args:
-        pieces: none longer than the model's context.
+        lengths: tokens of each piece, none more than the model's context.
+        piece: returns the piece of an index; asked when its batch is next, since all at once may be large.
         states: from input ids and attention mask (None where nothing is padded), shape (batch, tokens), to one vector a
             token, shape (batch, tokens, dimensions).
         reduce: from these and the weights, shape (batch, tokens), to one tensor a piece.
@@ -48,21 +55,28 @@ def run_pieces(
         on_batch: told the indices of each batch when it is done.
 
     Raises:
-        UserError: one piece alone is too large for the GPU's memory, or the model makes NaN or infinity of it.
+        DeviceMemoryError: one piece alone is too large for the GPU's memory.
+        UserError: the model makes NaN or infinity of a piece.
     """
-    results: list[NDArray[np.float32] | None] = [None] * len(pieces)
-    for batch in length_buckets([len(piece) for piece in pieces], machine.batch_tokens):
+    results: Results = []
+    for batch in length_buckets(lengths, machine.batch_tokens):
+        pieces = {index: piece(index) for index in batch}
         for indices, found in _forward(pieces, batch, states, reduce, pad_id, machine.device):
             if not all(np.isfinite(result).all() for result in found):
                 raise UserError("The model makes NaN or infinite numbers of a sequence; use another model, or float32.")
+            # One block for all: small ones between the batches' large ones would keep freed memory from being used again.
+            results = results or list(np.empty((len(lengths), found[0].shape[-1]), dtype=np.float32))
             for index, result in zip(indices, found, strict=True):
-                results[index] = result
+                if result.ndim == 1:
+                    results[index][:] = result
+                else:
+                    results[index] = result
             on_batch(indices)
-    return [result for result in results if result is not None]
+    return results
 
 
 def _forward(
-    pieces: Sequence[Piece], batch: list[int], states: States, reduce: Reduce, pad_id: int, device: torch.device
+    pieces: dict[int, Piece], batch: list[int], states: States, reduce: Reduce, pad_id: int, device: torch.device
 ) -> Iterator[tuple[list[int], Results]]:
     """Run one batch, or its halves where the GPU's memory does not suffice."""
     try:
@@ -70,7 +84,7 @@ def _forward(
         return
     except torch.OutOfMemoryError:
         if len(batch) == 1:
-            raise UserError(
+            raise DeviceMemoryError(
                 f"One sequence of {len(pieces[batch[0]]):,} tokens does not fit into the GPU; "
                 "use shorter sequences, bfloat16 or a larger GPU."
             ) from None

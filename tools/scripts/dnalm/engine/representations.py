@@ -2,7 +2,7 @@
 
 from collections import Counter
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal, Protocol
 
 import numpy as np
@@ -11,14 +11,14 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from dnalm.engine.devices import DTYPES, Machine
-from dnalm.engine.inference import Piece, run_pieces
+from dnalm.engine.inference import DeviceMemoryError, Piece, run_pieces
 from dnalm.errors import UserError
 from dnalm.methods import baselines
-from dnalm.methods.pooling import Pooling, combine, reduce_states, token_weights
+from dnalm.methods.pooling import Pooling, Weights, combine, reduce_states, token_weights
 from dnalm.methods.strands import reverse_complement
-from dnalm.methods.windows import token_windows
+from dnalm.methods.windows import TokenWindow, token_windows
 from dnalm.models.language_model import LanguageModel
-from dnalm.models.tokenizers import Encoding
+from dnalm.models.tokenizers import Encoding, Ids
 
 # Sequences on which the deviation of a lower precision is measured.
 COMPARED = 16
@@ -41,8 +41,8 @@ class Embedded:
     n_tokens: int
     n_windows: int = 1
     truncated: int = 0
-    starts: NDArray[np.int64] | None = None
-    ends: NDArray[np.int64] | None = None
+    starts: Ids | None = None
+    ends: Ids | None = None
     status: str = "ok"
 
 
@@ -99,7 +99,7 @@ class ModelRepresentation:
         self._model, self._choices, self._machine = model, choices, machine
         self._layers = tuple(model.layer_number(layer) for layer in choices.layers)
         self._deviation: float | None = None
-        model.to(machine.device, torch.float32)
+        self._dtype: torch.dtype | None = None
         if choices.pooling == "cls":
             self._check_cls()
 
@@ -116,7 +116,9 @@ class ModelRepresentation:
         taken: str = self._choices.representation
         if taken == "hidden":
             layers = ", ".join(map(str, self._layers))
-            taken = f"layer {layers}" if len(self._layers) == 1 else f"{self._choices.combine_layers} of layers {layers}"
+            taken = (
+                f"layer {layers}" if len(self._layers) == 1 else f"{self._choices.combine_layers} of layers {layers}"
+            )
         return (
             f"{model.stored.name}, {model.architecture}, {len(model.layers)} layers, "
             f"hidden size {model.hidden_size}, context {f'{context:,}' if context else 'unlimited'} tokens; {taken}"
@@ -125,60 +127,101 @@ class ModelRepresentation:
     def facts(self) -> dict[str, Any]:
         """Return what identifies the model, and how far a lower precision was from float32."""
         stored = self._model.stored
-        facts = {"name": stored.name, "sha256": stored.sha256(), "licence": stored.licence, "layers": list(self._layers)}
+        facts = {
+            "name": stored.name,
+            "sha256": stored.sha256(),
+            "licence": stored.licence,
+            "layers": list(self._layers),
+        }
         if "revision" in stored.provenance:
             facts["revision"] = stored.provenance["revision"]
         return facts if self._deviation is None else facts | {"lowest_cosine_with_float32": self._deviation}
 
     def change_precision(self, dtype: str, names: Sequence[str], sequences: Sequence[str]) -> float:
-        """Change to a lower precision; return the lowest cosine with float32 over the first sequences."""
+        """Change to a lower precision; return the lowest cosine with float32 over the first sequences.
+
+        Where float32 does not fit into the GPU, it is computed on the CPU.
+        """
         names, sequences = names[:COMPARED], sequences[:COMPARED]
-        exact = [np.atleast_2d(found.vectors) for found in self.embed(names, sequences)]
-        self._model.to(self._machine.device, DTYPES[dtype])
-        lower = [np.atleast_2d(found.vectors) for found in self.embed(names, sequences)]
-        cosines = [
-            (one * other).sum(axis=1) / (np.linalg.norm(one, axis=1) * np.linalg.norm(other, axis=1))
-            for one, other in zip(exact, lower, strict=True)
-        ]
+        machine = self._machine
+        try:
+            exact = self.embed(names, sequences)
+        except DeviceMemoryError:
+            print("float32 does not fit into the GPU; the precision is measured against the CPU", flush=True)
+            self._dtype, self._machine = None, replace(machine, device=torch.device("cpu"))
+            exact = self.embed(names, sequences)
+        self._dtype, self._machine = None, machine
+        self._move(DTYPES[dtype])
+        cosines = []
+        for one, other in zip(exact, self.embed(names, sequences), strict=True):
+            first, second = np.atleast_2d(one.vectors), np.atleast_2d(other.vectors)
+            norms = np.linalg.norm(first, axis=1) * np.linalg.norm(second, axis=1)
+            cosines.append((first * second).sum(axis=1) / norms)
         self._deviation = round(float(np.concatenate(cosines).min()), 6)
         return self._deviation
+
+    def _move(self, dtype: torch.dtype) -> None:
+        """Bring the model to the device, unless it is there.
+
+        Raises:
+            DeviceMemoryError: it does not fit.
+        """
+        if self._dtype is not None:
+            return
+        try:
+            self._model.to(self._machine.device, dtype)
+        except torch.OutOfMemoryError:
+            raise DeviceMemoryError(
+                f"The model '{self._model.stored.name}' does not fit into the GPU; use bfloat16, a smaller model or a "
+                "larger GPU."
+            ) from None
+        self._dtype = dtype
 
     def embed(
         self, names: Sequence[str], sequences: Sequence[str], on_done: Callable[[int], None] = lambda count: None
     ) -> list[Embedded]:
         """Return one result a sequence, in order; equal sequences are computed once."""
+        self._move(torch.float32)
         copies = Counter(sequences)
         first_names = dict(zip(reversed(sequences), reversed(names), strict=True))
         strands = list(copies)
         if self._choices.both_strands:
             strands = list(dict.fromkeys(strands + [reverse_complement(bases) for bases in copies]))
-        encodings = self._model.encode(strands)
+        encodings = self._model.encode([bases[: self._most_bases()] for bases in strands])
         plans = [
             self._plan(encoding, bases, first_names.get(bases, ""))
             for encoding, bases in zip(encodings, strands, strict=True)
         ]
-        owners = [number for number, plan in enumerate(plans) for _ in plan.pieces]
-        left = Counter(owners)
+        pieces = [(number, window) for number, plan in enumerate(plans) for window in plan.windows]
+        left = Counter(owner for owner, _ in pieces)
 
         def count_done(indices: list[int]) -> None:
-            for index in indices:
-                left[owners[index]] -= 1
-            done = {owners[index] for index in indices if left[owners[index]] == 0}
-            on_done(sum(copies[strands[owner]] for owner in done))
+            owners = [pieces[index][0] for index in indices]
+            left.subtract(owners)
+            on_done(sum(copies[strands[owner]] for owner in set(owners) if left[owner] == 0))
 
         parts = iter(
             run_pieces(
-            [piece for plan in plans for piece in plan.pieces],
-            self._states,
-            lambda states, weights: reduce_states(self._choices.pooling, states, weights),
-            self._model.pad_id,
-            self._machine,
-            count_done,
-        ))
+                [plans[owner].length(window) for owner, window in pieces],
+                lambda index: plans[pieces[index][0]].piece(pieces[index][1]),
+                self._states,
+                lambda states, weights: reduce_states(self._choices.pooling, states, weights),
+                self._model.pad_id,
+                self._machine,
+                count_done,
+            )
+        )
         of_strand: dict[str, Embedded] = {}
         for bases, plan in zip(strands, plans, strict=True):
-            of_strand[bases] = plan.result(self._choices.pooling, [next(parts) for _ in plan.pieces])
+            of_strand[bases] = plan.result(self._choices.pooling, [next(parts) for _ in plan.windows])
         return [self._both(of_strand, bases) for bases in sequences]
+
+    def _most_bases(self) -> int | None:
+        """Return how many first bases of a sequence may be read; None for all."""
+        context = self._model.context_length
+        if self._choices.long_sequences != "truncate" or context is None:
+            return None
+        return self._model.tokenizer.bases_deciding(context)
 
     def _both(self, of_strand: dict[str, Embedded], bases: str) -> Embedded:
         found = of_strand[bases]
@@ -209,67 +252,103 @@ class ModelRepresentation:
     def _plan(self, encoding: Encoding, bases: str, name: str) -> "_Plan":
         """Cut a sequence's tokens into pieces within the context, and say how much each token counts."""
         choices, context = self._choices, self._model.context_length
-        covering = np.flatnonzero(~encoding.special)
-        first, last = (int(covering[0]), int(covering[-1]) + 1) if len(covering) else (len(encoding), len(encoding))
+        covering = ~encoding.special
+        first = int(covering.argmax()) if covering.any() else len(encoding)
+        last = len(encoding) - int(covering[::-1].argmax())
         capacity = max(1, context - first - (len(encoding) - last)) if context else max(1, last - first)
-        length = len(bases)
         if last - first > capacity and choices.long_sequences == "fail":
             raise UserError(
                 f"Sequence '{name}' has {len(encoding):,} tokens, the model '{self._model.stored.name}' reads {context:,}; "
                 "cut it, or choose windows or truncate for long sequences."
             )
         end = min(last, first + capacity) if choices.long_sequences == "truncate" else last
-        truncated = length - int(encoding.ends[end - 1]) if end < last else 0
-        weights, front = token_weights(choices.pooling, encoding.starts[first:end], encoding.ends[first:end], choices.by_bases)
+        truncated = len(bases) - int(encoding.ends[end - 1]) if end < last else 0
+        weights, front = token_weights(
+            choices.pooling, encoding.starts[first:end], encoding.ends[first:end], choices.by_bases
+        )
         special = 1.0 if choices.keep_special and choices.pooling != "cls" else 0.0
-        head, tail = np.arange(first), np.arange(last, len(encoding))
         head_weights = np.full(first, special, dtype=np.float32)
         head_weights[:1] = max(front, special)
-        tail_weights = np.full(len(tail), special, dtype=np.float32)
-        plan = _Plan(len(encoding) - (last - end), truncated, "ok" if set(bases) != {"N"} else "all_n")
-        for window in token_windows(end - first, capacity, choices.window_overlap):
-            kept = weights[window.start : window.end].copy()
-            kept[: window.kept_start - window.start] = 0
-            kept[window.kept_end - window.start :] = 0
-            tokens = np.r_[head, np.arange(first + window.start, first + window.end), tail]
-            plan.add(
-                Piece(encoding.ids[tokens], np.r_[head_weights, kept, tail_weights]),
-                encoding.starts[tokens],
-                encoding.ends[tokens],
-            )
-        return plan
+        tail_weights = np.full(len(encoding) - last, special, dtype=np.float32)
+        return _Plan(
+            encoding,
+            slice(first, last),
+            (head_weights, weights, tail_weights),
+            token_windows(end - first, capacity, choices.window_overlap),
+            truncated,
+            "all_n" if bases.count("N") == len(bases) else "ok",
+        )
 
 
 class _Plan:
-    """The pieces of one sequence and what is needed to join their results."""
+    """The windows of one sequence that are read, and what is needed to join their results.
 
-    def __init__(self, n_tokens: int, truncated: int, status: str) -> None:
-        self.pieces: list[Piece] = []
-        self._n_tokens, self._truncated, self._status = n_tokens, truncated, status
-        self._n_windows = 0
+    Args:
+        encoding: all tokens of the sequence.
+        covering: those that cover bases; the others are in each window.
+        weights: how much the special tokens in front, those that cover bases, and the special tokens behind count.
+        windows: counted from the first token that covers bases.
+        truncated, status: see `Embedded`.
+    """
+
+    def __init__(
+        self,
+        encoding: Encoding,
+        covering: slice,
+        weights: tuple[Weights, Weights, Weights],
+        windows: list[TokenWindow],
+        truncated: int,
+        status: str,
+    ) -> None:
+        self._encoding, self._covering, self._weights = encoding, covering, weights
+        self._truncated, self._status = truncated, status
+        head, inner, tail = weights
+        self._n_windows = len(windows)
+        self._special = len(head) + len(tail)
+        of_special = float(head.sum() + tail.sum())
+        self.windows: list[TokenWindow] = []
         self._weight = 0.0
-        self._spans: list[tuple[NDArray[np.int64], NDArray[np.int64]]] = []
+        for window in windows:
+            weight = of_special + float(inner[window.kept_start : window.kept_end].sum(dtype=np.float64))
+            if weight > 0:  # a window in which nothing counts is not read
+                self.windows.append(window)
+                self._weight += weight
 
-    def add(self, piece: Piece, starts: NDArray[np.int64], ends: NDArray[np.int64]) -> None:
-        """Add a window, unless nothing in it counts."""
-        self._n_windows += 1
-        counts = piece.weights > 0
-        if counts.any():
-            self.pieces.append(piece)
-            self._weight += float(piece.weights.sum(dtype=np.float64))
-            self._spans.append((starts[counts], ends[counts]))
+    def length(self, window: TokenWindow) -> int:
+        """Return how many tokens a window has, special tokens included."""
+        return window.end - window.start + self._special
+
+    def piece(self, window: TokenWindow) -> Piece:
+        """Return the tokens of a window and how much each counts."""
+        head, inner, tail = self._weights
+        weights = inner[window.start : window.end].copy()
+        weights[: window.kept_start - window.start] = 0
+        weights[window.kept_end - window.start :] = 0
+        return Piece(self._tokens(self._encoding.ids, window), np.concatenate([head, weights, tail]))
+
+    def _tokens(self, values: Ids, window: TokenWindow) -> Ids:
+        """Return the values of a window's tokens and of the special tokens around them."""
+        first, last = self._covering.start, self._covering.stop
+        return np.concatenate([values[:first], values[first + window.start : first + window.end], values[last:]])
 
     def result(self, pooling: Pooling, parts: list[NDArray[np.float32]]) -> Embedded:
-        """Join the results of the pieces."""
-        starts, ends = (np.concatenate(side) for side in zip(*self._spans, strict=True))
-        apart = pooling == "none"
+        """Join the results of the windows read."""
+        starts = ends = None
+        if pooling == "none":
+            counted = [self.piece(window).weights > 0 for window in self.windows]
+            starts, ends = (
+                np.concatenate(
+                    [self._tokens(side, window)[of] for window, of in zip(self.windows, counted, strict=True)]
+                )
+                for side in (self._encoding.starts, self._encoding.ends)
+            )
         return Embedded(
             combine(pooling, parts, self._weight),
-            self._n_tokens,
+            len(self._weights[1]) + self._special,
             self._n_windows,
             self._truncated,
-            starts if apart else None,
-            ends if apart else None,
+            starts,
+            ends,
             self._status,
         )
 

@@ -155,7 +155,9 @@ class LanguageModelTrainer(Trainer):
             dataloader_pin_memory=machine.device.type == "cuda",
         )
         callbacks = [_Progress(self), _Limits(self)]
-        super().__init__(model=model, args=arguments, train_dataset=training, eval_dataset=validation, callbacks=callbacks)
+        super().__init__(
+            model=model, args=arguments, train_dataset=training, eval_dataset=validation, callbacks=callbacks
+        )
         self.remove_callback(transformers.PrinterCallback)
         self.total_steps = total
         self.folder = folder
@@ -214,7 +216,9 @@ class LanguageModelTrainer(Trainer):
             self.args, self.state, self.control, {f"eval_{name}": value for name, value in measures.items()}
         )
         run = self.run
-        scheduled = self.state.global_step % self.state.eval_steps == 0 or self.state.global_step >= self.state.max_steps
+        scheduled = (
+            self.state.global_step % self.state.eval_steps == 0 or self.state.global_step >= self.state.max_steps
+        )
         self._scheduled_run = run if scheduled else run.copy()
         run.log.append(self._row("validation") | measures)
         if not math.isfinite(measures["loss"]):
@@ -239,7 +243,11 @@ class LanguageModelTrainer(Trainer):
                 with self.accelerator.autocast():
                     nats, predicted = _nats(model, inputs)
                 totals += torch.stack(
-                    [nats[predicted].double().sum(), predicted.double().sum(), inputs["bases"][predicted].double().sum()]
+                    [
+                        nats[predicted].double().sum(),
+                        predicted.double().sum(),
+                        inputs["bases"][predicted].double().sum(),
+                    ]
                 ).cpu()
         model.train()
         if self.accelerator.num_processes > 1:
@@ -282,7 +290,9 @@ class _Diverged(Exception):  # noqa: N818 (the trainer turns it into the sentenc
 
 def diverged(run: Run) -> UserError:
     """Return the sentence for a loss that is no number any more."""
-    kept = f"the best model so far (step {run.best_step}) is kept" if math.isfinite(run.best_loss) else "no model is kept"
+    kept = (
+        f"the best model so far (step {run.best_step}) is kept" if math.isfinite(run.best_loss) else "no model is kept"
+    )
     return UserError(
         f"The training diverged after step {run.steps}: its loss is no number any more; {kept}. "
         "Use a lower learning rate, a longer warm-up or float32."
@@ -308,9 +318,7 @@ class _Progress(TrainerCallback):
         self._first_step: int | None = None
         self._tokens, self._seen = 0, 0
 
-    def on_step_end(
-        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
-    ) -> None:
+    def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
         """Say where the training is."""
         if self._first_step is None:
             self._first_step = state.global_step - 1
@@ -323,7 +331,11 @@ class _Progress(TrainerCallback):
         rate = done / max(now - self._start, 1e-9)
         left = (self._trainer.total_steps - state.global_step) / rate
         rows = [row for row in self._trainer.run.log if row["split"] == "training"]
-        said = f", {rows[-1]['tokens_per_second']:,} tokens a second, {rows[-1]['bits_per_base']:.3f} bits a base" if rows else ""
+        said = (
+            f", {rows[-1]['tokens_per_second']:,} tokens a second, {rows[-1]['bits_per_base']:.3f} bits a base"
+            if rows
+            else ""
+        )
         print(
             f"Step {state.global_step:,} of {self._trainer.total_steps:,}{said}, {rate:.2f} steps a second, "
             f"about {duration(left)} left",
@@ -354,9 +366,7 @@ class _Limits(TrainerCallback):
         self._trainer = trainer
         self._start = self._saved = time.monotonic()
 
-    def on_step_end(
-        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
-    ) -> None:
+    def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
         """Measure and save before the end, and now and then between."""
         settings, now = self._trainer.settings, time.monotonic()
         reason = ""

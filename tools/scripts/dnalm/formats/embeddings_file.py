@@ -96,7 +96,9 @@ class H5adWriter:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         self._file.close()
         self._disk.close()
         if error is None:
@@ -142,14 +144,18 @@ class H5adWriter:
 
     def finish(self, provenance: Mapping[str, Any]) -> None:
         """Add var (one row a dimension), the empty parts and `uns['dnalm']`, then complete the file."""
-        import pandas as pd
-        from anndata.io import write_elem
-
+        text = h5py.string_dtype()
+        # Written by hand: importing anndata, with pandas, would take a third of a short job's time.
+        var = self._file.create_group("var")
+        _encode(var, "dataframe", "0.2.0")
+        var.attrs["_index"] = "_index"
+        var.attrs.create("column-order", [], dtype=np.float64)
         names = dimension_names(self, self._file["X"].shape[1])
-        write_elem(self._file, "var", pd.DataFrame(index=pd.Index(names, dtype=object)))
-        for part in ("obsm", "varm", "obsp", "varp", "layers"):
-            write_elem(self._file, part, {})
-        write_elem(self._file, "uns", {"dnalm": json.dumps(provenance, sort_keys=True, allow_nan=False)})
+        _encode(var.create_dataset("_index", data=names, dtype=text), "string-array", "0.2.0")
+        for part in ("obsm", "varm", "obsp", "varp", "layers", "uns"):
+            _encode(self._file.create_group(part), "dict", "0.1.0")
+        said = json.dumps(provenance, sort_keys=True, allow_nan=False)
+        _encode(self._file["uns"].create_dataset("dnalm", data=said, dtype=text), "string", "0.2.0")
         self._file.flush()
         self._disk.check()
 
@@ -171,7 +177,10 @@ class NpzWriter:
     def __init__(self, path: Path) -> None:
         self._path = path
         # The number of rows stands before the data in an npz, so that these wait in files without a name.
-        self._parts = {name: tempfile.TemporaryFile(dir=path.parent) for name in ("ids", "embeddings", "starts", "ends")}
+        self._parts = {
+            name: tempfile.TemporaryFile(dir=path.parent)  # noqa: SIM115 (closed with the writer)
+            for name in ("ids", "embeddings", "starts", "ends")
+        }
         self._offsets = [0]
         self._rows = self._width = 0
         self._longest_id = 1

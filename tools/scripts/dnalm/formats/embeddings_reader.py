@@ -51,7 +51,7 @@ def read_embeddings(path: Path) -> Embeddings:
         start = file.read(8)
     if not start:
         raise UserError(f"The file '{path.name}' is empty; {ANSWER}.")
-    for magic, read in READERS.items():
+    for magic, read in READERS.items():  # noqa: B007 (it is used behind the loop)
         if start.startswith(magic):
             break
     embeddings = read(path)
@@ -69,8 +69,9 @@ def _refuse_not_finite(embeddings: Embeddings, path: Path) -> None:
         if not finite.all():
             row, dimension = np.argwhere(~finite)[0]
             value = embeddings.vectors[first + row, dimension]
+            said = "NaN" if np.isnan(value) else value
             raise UserError(
-                f"{_record(first + row, embeddings.ids[first + row], path)} has the value {'NaN' if np.isnan(value) else value} in "
+                f"{_record(first + row, embeddings.ids[first + row], path)} has the value {said} in "
                 f"dimension {dimension}; leave the record out, or embed it again."
             )
 
@@ -90,7 +91,9 @@ def _read_h5ad(path: Path) -> Embeddings:
                 raise UserError(f"The file '{path.name}' is HDF5, but no AnnData with X and obs; {ANSWER}.")
             obs, x = read_elem(file["obs"]), read_elem(file["X"])
     except (OSError, KeyError, ValueError) as error:
-        raise UserError(f"The file '{path.name}' is a damaged or unknown h5ad file; make or upload it again.") from error
+        raise UserError(
+            f"The file '{path.name}' is a damaged or unknown h5ad file; make or upload it again."
+        ) from error
     if not isinstance(obs, pd.DataFrame) or getattr(x, "ndim", 0) != 2 or x.shape[0] != len(obs):
         raise UserError(f"The file '{path.name}' is AnnData without a matrix X that fits obs; {ANSWER}.")
     if not np.issubdtype(x.dtype, np.number) or np.iscomplexobj(x):
@@ -135,7 +138,9 @@ def _read_parquet(path: Path) -> Embeddings:
 def _is_list(kind: Any) -> bool:
     import pyarrow as pa
 
-    return kind is not None and (pa.types.is_list(kind) or pa.types.is_large_list(kind) or pa.types.is_fixed_size_list(kind))
+    return kind is not None and (
+        pa.types.is_list(kind) or pa.types.is_large_list(kind) or pa.types.is_fixed_size_list(kind)
+    )
 
 
 def _from_lists(column: Any, ids: list[str], path: Path) -> NDArray[np.float32]:
@@ -160,7 +165,9 @@ def _read_npz(path: Path) -> Embeddings:
         raise UserError(f"The file '{path.name}' has one vector a token; embed with a pooling, one vector a sequence.")
     if len(found) < 2 or found["embeddings"].ndim != 2 or found["ids"].shape != found["embeddings"].shape[:1]:
         raise UserError(f"The file '{path.name}' is no npz with the arrays 'ids' and 'embeddings'; {ANSWER}.")
-    return Embeddings("npz, array 'embeddings'", found["ids"].astype(str).tolist(), _float32(found["embeddings"]), pd.DataFrame())
+    return Embeddings(
+        "npz, array 'embeddings'", found["ids"].astype(str).tolist(), _float32(found["embeddings"]), pd.DataFrame()
+    )
 
 
 def _read_tabular(path: Path) -> Embeddings:
@@ -181,9 +188,7 @@ def _read_tabular(path: Path) -> Embeddings:
     return Embeddings(f"tabular, {_span(dimensions)}", ids, np.concatenate(vectors), table)
 
 
-def _matrix(
-    chunk: pd.DataFrame, dimensions: list[str], ids: list[str], before: int, path: Path
-) -> NDArray[np.float32]:
+def _matrix(chunk: pd.DataFrame, dimensions: list[str], ids: list[str], before: int, path: Path) -> NDArray[np.float32]:
     """Return the numbers of a part of a table, shape (records, dimensions); `before` records stand above it."""
     matrix = np.empty((len(chunk), len(dimensions)), dtype=np.float32)
     for number, name in enumerate(dimensions):

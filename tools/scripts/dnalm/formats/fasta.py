@@ -68,7 +68,9 @@ class FastaReader:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         self.close()
 
     def close(self) -> None:
@@ -85,9 +87,11 @@ class FastaReader:
         name = self.path.name
         number = 0
         try:
-            for number, (title, letters) in enumerate(SimpleFastaParser(self._open_text()), start=1):
-                record = _record(title, letters, number, name)
-                yield replace(record, soft_masked=_lower_case(letters)) if self._keep_case else record
+            parser = SimpleFastaParser(self._open_text())
+            # No name keeps the letters while the record is out: they may be a chromosome.
+            while record := _next_record(parser, number + 1, name, self._keep_case):
+                number += 1
+                yield record
         except (EOFError, zlib.error, gzip.BadGzipFile) as error:
             raise UserError(
                 f"The compressed file '{name}' is damaged or cut short after record {number}; upload it again."
@@ -106,28 +110,43 @@ class FastaReader:
                 raise UserError(f"The file '{self.path.name}' is compressed with {kind}; use gzip or plain text.")
         raw = gzip.GzipFile(fileobj=self._file) if start.startswith(b"\x1f\x8b") else self._file
         buffered = io.BufferedReader(cast(io.RawIOBase, raw), buffer_size=1 << 18)
-        _refuse_other_formats(buffered.peek(1 << 16), self.path.name)
+        blank_lines = blanks = 0
+        while (start := buffered.peek(1 << 16)) and not start.strip():
+            blanks += len(start)
+            blank_lines += start.count(b"\n")
+            buffered.read(len(start))
+        if not start:
+            kind = "holds only blank lines" if blanks else "is empty"
+            raise UserError(f"The file '{self.path.name}' {kind}; choose a FASTA file with at least one sequence.")
+        _refuse_other_formats(start, self.path.name, blank_lines)
         return io.TextIOWrapper(buffered, encoding="utf-8-sig")
 
 
-def _refuse_other_formats(start: bytes, name: str) -> None:
-    """Raise UserError unless the first bytes look like FASTA."""
-    if not start.strip():
-        raise UserError(f"The file '{name}' is empty; choose a FASTA file with at least one sequence.")
+def _refuse_other_formats(start: bytes, name: str, lines_before: int) -> None:
+    """Raise UserError unless the first bytes, behind so many blank lines, look like FASTA."""
     if start.startswith((b"\xff\xfe", b"\xfe\xff")) or b"\0" in start[:2]:
         raise UserError(f"The file '{name}' is UTF-16 text; save it as plain (UTF-8 or ASCII) text.")
     if start.startswith(b"@"):
         raise UserError(f"The file '{name}' starts with '@': it looks like FASTQ; convert it to FASTA first.")
     text = start.removeprefix(b"\xef\xbb\xbf")
     before, header, _ = text.partition(b">")
-    if header and not before.rstrip(b"\r\n"):
+    if header and not before.strip() and not before.rpartition(b"\n")[2].strip(b"\r"):
         return
     if any(byte < 32 and byte not in b"\t\n\v\f\r" for byte in before):
         raise UserError(f"The file '{name}' is binary; choose a FASTA file.")
-    line = before[: len(before) - len(before.lstrip())].count(b"\n") + 1
+    line = lines_before + before[: len(before) - len(before.lstrip())].count(b"\n") + 1
     raise UserError(
         f"The file '{name}' has text before the first '>' (line {line}); a FASTA record starts with '>' and its name."
     )
+
+
+def _next_record(parser: Iterator[tuple[str, str]], number: int, name: str, keep_case: bool) -> SequenceRecord | None:
+    """Return the next record, None at the end."""
+    found = next(parser, None)
+    if found is None:
+        return None
+    record = _record(*found, number, name)
+    return replace(record, soft_masked=_lower_case(found[1])) if keep_case else record
 
 
 def _record(title: str, letters: str, number: int, name: str) -> SequenceRecord:

@@ -26,7 +26,7 @@ def whole_or_nothing(outputs: Sequence[Path], inputs: Sequence[Path] = ()) -> It
     try:
         yield partials
         for partial, target in zip(partials, targets, strict=True):
-            os.replace(partial, target)
+            partial.replace(target)
     finally:
         for partial in partials:
             partial.unlink(missing_ok=True)
@@ -41,7 +41,9 @@ def _refuse_unsafe(targets: list[Path], inputs: list[Path]) -> None:
         if target in targets[:number]:
             raise UserError(f"Two outputs have the name '{target.name}'; give each its own.")
         if not target.parent.is_dir():
-            raise UserError(f"The folder '{target.parent}' of the output '{target.name}' does not exist; make it first.")
+            raise UserError(
+                f"The folder '{target.parent}' of the output '{target.name}' does not exist; make it first."
+            )
         if len(os.fsencode(target.name)) > LONGEST_NAME:
             raise UserError(f"The output name '{target.name[:40]}…' is too long; choose a shorter one.")
         if target.exists() and not target.is_file():

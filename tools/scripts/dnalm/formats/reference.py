@@ -23,6 +23,8 @@ class Reference:
 
     def __init__(self, path: Path) -> None:
         self.name = path.name
+        if path.exists() and not path.is_file():
+            raise UserError(f"The genome '{path}' is no plain file; give a FASTA file.")
         self._folder = tempfile.TemporaryDirectory(prefix="dnalm-")
         try:
             self._fasta = self._open(path)
@@ -36,7 +38,9 @@ class Reference:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         self.close()
 
     def close(self) -> None:

@@ -57,7 +57,9 @@ class RegionReader:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         self.close()
 
     def close(self) -> None:
@@ -102,6 +104,8 @@ def read_regions(path: Path) -> Iterator[Region]:
     Raises:
         UserError: a line is neither, a region is empty, or there is none.
     """
+    if path.exists() and not path.is_file():
+        raise UserError(f"'{path}' is no plain file; give a BED or GFF3 file.")
     number = found = 0
     try:
         with path.open("rb") as file:
@@ -133,7 +137,9 @@ def _region(columns: list[str], number: int, file: str) -> Region:
             name = columns[3].strip() if len(columns) > 3 else ""
             strand = columns[5] if len(columns) > 5 else "."
     except (IndexError, ValueError) as error:
-        raise UserError(f"{where} is no region; BED has contig, start and end separated by tabs, GFF3 9 columns.") from error
+        raise UserError(
+            f"{where} is no region; BED has contig, start and end separated by tabs, GFF3 9 columns."
+        ) from error
     if start < 0:
         raise UserError(f"{where} starts before the contig '{contig}'; correct the region.")
     if end <= start:

@@ -1,4 +1,4 @@
-"""DNA sequences in a column of a table (CSV or tab-separated, plain or gzip-compressed), as tutorials on language models keep them."""
+"""DNA sequences in a column of a table, CSV or tab-separated, plain or gzip-compressed."""
 
 import gzip
 from collections.abc import Iterator
@@ -25,7 +25,10 @@ def is_table(path: Path) -> bool:
     text = start.removeprefix(b"\xef\xbb\xbf").lstrip()
     first_line = text.splitlines()[0] if text else b""
     is_text = bool(text) and b"\0" not in start and first_line[:1] not in (b">", b"@")
-    return is_text and any(name.encode() in first_line.lower().replace(b'"', b"").replace(b"\t", b",").split(b",") for name in USUAL_COLUMNS)
+    return is_text and any(
+        name.encode() in first_line.lower().replace(b'"', b"").replace(b"\t", b",").split(b",")
+        for name in USUAL_COLUMNS
+    )
 
 
 def read_sequence_table(path: Path) -> Iterator[SequenceRecord]:
@@ -37,7 +40,9 @@ def read_sequence_table(path: Path) -> Iterator[SequenceRecord]:
     number = 1
     try:
         # The separator is a tab or a comma: the first line tells.
-        for chunk in pd.read_csv(path, sep=None, engine="python", dtype=str, chunksize=CHUNK, compression=_compression(path)):
+        for chunk in pd.read_csv(
+            path, sep=None, engine="python", dtype=str, chunksize=CHUNK, compression=_compression(path)
+        ):
             column = next(name for name in chunk.columns if str(name).lower() in USUAL_COLUMNS)
             for value in chunk[column]:
                 number += 1

@@ -52,13 +52,17 @@ def read_header(path: Path) -> list[str]:
     except UnicodeDecodeError as error:
         raise UserError(f"The file '{path.name}' is binary, and no table; give a tab-separated text.") from error
     if header == [""]:
-        raise UserError(f"The file '{path.name}' does not start with a header line; give a tab-separated table with one.")
+        raise UserError(
+            f"The file '{path.name}' does not start with a header line; give a tab-separated table with one."
+        )
     if "\0" in "".join(header):
         raise UserError(f"The file '{path.name}' is binary, and no table; give a tab-separated text.")
     header[0] = header[0].removeprefix("#")
     names = ["id", *header] if len(row) == len(header) + 1 else header
     if len(row) > len(names):
-        raise UserError(f"The first row of the table '{path.name}' has more values than the header has names; mend one.")
+        raise UserError(
+            f"The first row of the table '{path.name}' has more values than the header has names; mend one."
+        )
     if len(names) == 1:
         raise UserError(f"The table '{path.name}' has one column only; give a table with tabs between its columns.")
     names = [name.strip() or f"column {number}" for number, name in enumerate(names, start=1)]
@@ -68,7 +72,7 @@ def read_header(path: Path) -> list[str]:
 
 
 def read_table(path: Path, names: Sequence[str], text: Sequence[str], rows: int) -> "Iterator[pd.DataFrame]":
-    """Yield the rows below the header, `rows` at once; columns of `text` are read as they stand, others as numbers if they are.
+    """Yield the rows below the header, `rows` at once; columns of `text` as they stand, others as numbers if they are.
 
     Raises:
         UserError: a row has more values than there are names, or the file is no text.

@@ -6,7 +6,7 @@ token counts (`token_weights`; padding and what another window keeps count nothi
 """
 
 from collections.abc import Sequence
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -16,34 +16,34 @@ from torch import Tensor
 Pooling = Literal["mean", "max", "min", "cls", "last", "center", "none"]
 POOLINGS: tuple[Pooling, ...] = ("mean", "max", "min", "cls", "last", "center", "none")
 Weights = NDArray[np.float32]
+Positions = NDArray[np.signedinteger[Any]]
 
 
 def token_weights(
-    pooling: Pooling, starts: NDArray[np.int64], ends: NDArray[np.int64], by_bases: bool = False
+    pooling: Pooling, starts: Positions, ends: Positions, by_bases: bool = False
 ) -> tuple[Weights, float]:
     """Return how much each token of a sequence counts, and how much each special token.
 
     Args:
         pooling: `mean`, `max` and `min` take every token; `last` the last; `center` the one that covers the middle base
             (number length // 2, 0-based); `cls` none but the special token in front; `none` keeps every token apart.
-        starts, ends: 0-based half-open bases of the tokens, special tokens apart; shape (tokens,).
+        starts: first base of each token, 0-based, special tokens apart; shape (tokens,).
+        ends: past-the-end base of each; shape (tokens,).
         by_bases: for `mean`, a token counts as many times as it has bases.
 
     Returns:
         Weights, shape (tokens,), and 1.0 if the special token in front counts instead, else 0.0.
     """
-    if pooling == "cls":
-        return np.zeros(len(starts), dtype=np.float32), 1.0
+    if pooling not in ("cls", "last", "center"):
+        weighted = by_bases and pooling == "mean"
+        return (ends - starts).astype(np.float32) if weighted else np.ones(len(starts), dtype=np.float32), 0.0
+    weights = np.zeros(len(starts), dtype=np.float32)
     if pooling == "last":
-        chosen = np.arange(len(starts)) == len(starts) - 1
+        weights[-1:] = 1
     elif pooling == "center":
         middle = int(ends[-1]) // 2
-        chosen = np.arange(len(starts)) == max(int(np.searchsorted(starts, middle, side="right")) - 1, 0)
-    elif by_bases and pooling == "mean":
-        chosen = ends - starts
-    else:
-        chosen = np.ones(len(starts))
-    return chosen.astype(np.float32), 0.0
+        weights[max(int(np.searchsorted(starts, middle, side="right")) - 1, 0)] = 1
+    return weights, float(pooling == "cls")
 
 
 def reduce_states(pooling: Pooling, hidden_states: Tensor, weights: Tensor) -> list[Tensor]:

@@ -108,7 +108,7 @@ CODES[np.frombuffer(b"ACGT", dtype=np.uint8)] = np.arange(4)
 
 
 def sketch(bases: bytes) -> NDArray[np.uint64]:
-    """Return the least hashes of a sequence's canonical 12-mers: at most 64, sorted (MinHash: Broder 1997; Mash: Ondov et al. 2016)."""
+    """Return the least hashes of a sequence's canonical 12-mers, at most 64, sorted (MinHash; Ondov et al. 2016)."""
     codes = CODES[np.frombuffer(bases, dtype=np.uint8)]
     if len(codes) < K:
         return np.zeros(0, dtype=np.uint64)

@@ -55,7 +55,9 @@ def check_it_runs(model: LanguageModel, sequence: str) -> None:
     with torch.inference_mode():
         (states,) = model.hidden_states(ids, None, [len(model.layers)])
     if not bool(torch.isfinite(states).all()):
-        raise UserError(f"The model '{model.stored.name}' makes NaN or infinite numbers of a sequence; use intact files.")
+        raise UserError(
+            f"The model '{model.stored.name}' makes NaN or infinite numbers of a sequence; use intact files."
+        )
 
 
 def _bases(model: LanguageModel, sample: str, context: int) -> int:

@@ -93,6 +93,7 @@ def load(stored: StoredModel, *, head: bool = False) -> LanguageModel:
         _check_tied(stored, model.bert.embeddings.word_embeddings.weight)
     return _language_model(stored, sizes, model, tokenizer, head=head)
 
+
 def create(stored: StoredModel, *, causal: bool) -> LanguageModel:
     """Return an untrained model with its head; raise UserError for a causal one, which the architecture is not."""
     if causal:

@@ -195,7 +195,9 @@ class LanguageModel:
         """
         assert self.with_head is not None
         inside = set(self.backbone.modules())
-        norms = [module for module in self.with_head.modules() if "Norm" in type(module).__name__ and module not in inside]
+        norms = [
+            module for module in self.with_head.modules() if "Norm" in type(module).__name__ and module not in inside
+        ]
         if not norms:
             raise UserError(
                 f"The language-model head of '{self.stored.name}' has no layer norm; choose representation hidden."

@@ -41,7 +41,15 @@ DTYPES = {
 }
 NAMES_OF_DTYPES = {dtype: name for name, dtype in DTYPES.items()}
 TRAINING_PREFIX = "training."
-KINDS_OF_METADATA = {"config": dict, "tokenizer": dict, "name": str, "licence": str, "labels": list, "provenance": dict, "training": dict}
+KINDS_OF_METADATA = {
+    "config": dict,
+    "tokenizer": dict,
+    "name": str,
+    "licence": str,
+    "labels": list,
+    "provenance": dict,
+    "training": dict,
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,7 +100,9 @@ class StoredModel:
                         weights[name] = file.get_tensor(name)
         for name, tensor in weights.items():
             if not is_finite(tensor):
-                raise UserError(f"The model '{self.name}' has NaN or infinite weights in '{name}'; use an intact model.")
+                raise UserError(
+                    f"The model '{self.name}' has NaN or infinite weights in '{name}'; use an intact model."
+                )
         return weights
 
     def read_training_tensors(self) -> dict[str, torch.Tensor]:

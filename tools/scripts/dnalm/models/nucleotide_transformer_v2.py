@@ -90,6 +90,7 @@ def load(stored: StoredModel, *, head: bool = False) -> LanguageModel:
     assert isinstance(model, MaskedLanguageModel)
     return _language_model(stored, sizes, model, tokenizer, head=head)
 
+
 def create(stored: StoredModel, *, causal: bool) -> LanguageModel:
     """Return an untrained model with its head; raise UserError for a causal one, which the architecture is not."""
     if causal:
@@ -265,13 +266,11 @@ class LanguageModelHead(nn.Module):
 
     def forward(self, states: Tensor) -> Tensor:
         """From (batch, tokens, hidden) to (batch, tokens, vocabulary)."""
-        return functional.linear(
-            self.layer_norm(functional.gelu(self.dense(states))), self.decoder.weight, self.bias
-        )
+        return functional.linear(self.layer_norm(functional.gelu(self.dense(states))), self.decoder.weight, self.bias)
 
 
 def rotary(tokens: int, head: int, like: Tensor, base: float = ROTARY_BASE) -> tuple[Tensor, Tensor]:
-    """Return cosines and sines of the positions' angles; shape (tokens, head) each, on the device and in the dtype of `like`.
+    """Return cosines and sines of the positions' angles; shape (tokens, head) each, device and dtype of `like`.
 
     Position p turns the pair (i, i + head / 2) by p · base^(−2i / head); the first token has position 0.
     """

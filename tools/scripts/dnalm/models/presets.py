@@ -151,7 +151,7 @@ PRESETS: dict[str, Preset] = {
         learning_rate=1e-3,
         epochs=10,
     ),
-    # Dalla-Torre et al. 2025, doi:10.1038/s41592-024-02523-z, trained on longer windows than its authors' longest input allows here.
+    # Dalla-Torre et al. 2025, doi:10.1038/s41592-024-02523-z.
     "nt-v2-50m": Preset(
         {
             "add_bias_fnn": False,

@@ -10,7 +10,11 @@ from dnalm.models.model_file import StoredModel, TensorInfo, read_header
 
 LARGEST_TEXT_FILE = 100_000_000  # bytes of a config or tokenizer file
 CONFIG, TOKENIZER, VOCABULARY = "config.json", "tokenizer.json", "vocab.txt"
-TOKENIZER_CONFIG, SPECIAL_TOKENS, INDEX = "tokenizer_config.json", "special_tokens_map.json", "model.safetensors.index.json"
+TOKENIZER_CONFIG, SPECIAL_TOKENS, INDEX = (
+    "tokenizer_config.json",
+    "special_tokens_map.json",
+    "model.safetensors.index.json",
+)
 WEIGHTS = "model.safetensors"
 TOKENIZER_KINDS = (TOKENIZER, VOCABULARY, TOKENIZER_CONFIG, SPECIAL_TOKENS)
 PICKLED, OLD_VOCABULARY, MERGES = "pickled weights", "vocab.json", "merges.txt"
@@ -92,7 +96,9 @@ def _read_weights(paths: Sequence[Path], mended: list[str]) -> tuple[tuple[Path,
         if "dnalm" in metadata:
             raise UserError(f"The file '{path.name}' is a DNA-LM model file already; use it as it is.")
         if repeated := tensors.keys() & found.keys():
-            raise UserError(f"The tensor '{min(repeated)}' is in two files, the second is '{path.name}'; give each shard once.")
+            raise UserError(
+                f"The tensor '{min(repeated)}' is in two files, the second is '{path.name}'; give each shard once."
+            )
         tensors |= found
         files.append(path)
     if not files:
@@ -130,7 +136,9 @@ def _recognise(path: Path, mended: list[str]) -> tuple[str, Any]:
     try:
         text = path.read_text(encoding="utf-8-sig")
     except UnicodeDecodeError as error:
-        raise UserError(f"The file '{path.name}' is neither safetensors nor text; give the files of a model.") from error
+        raise UserError(
+            f"The file '{path.name}' is neither safetensors nor text; give the files of a model."
+        ) from error
     if text.lstrip()[:1] in ("{", "["):
         content = _json_object(path, text)
         return _kind_of_json(path, content, mended), content[0]
@@ -176,11 +184,15 @@ def _kind_of_json(path: Path, parsed: tuple[dict[str, Any], list[str]], mended: 
     else:
         kind = next((kind for kind, keys in KEYS.items() if kind != TOKENIZER and keys & content.keys()), "")
     if not kind:
-        raise UserError(f"The JSON file '{path.name}' is no file of a model; give config.json and the tokenizer's files.")
+        raise UserError(
+            f"The JSON file '{path.name}' is no file of a model; give config.json and the tokenizer's files."
+        )
     if kind == INDEX and not isinstance(content["weight_map"], dict):
         raise UserError(f"The index '{path.name}' names no shards; give an intact file.")
     if repeated and kind == TOKENIZER:
-        raise UserError(f"The tokenizer.json '{path.name}' has the key '{shown(repeated[0])}' twice; give an intact file.")
+        raise UserError(
+            f"The tokenizer.json '{path.name}' has the key '{shown(repeated[0])}' twice; give an intact file."
+        )
     if repeated:
         mended.append(f"{kind} has the key '{shown(repeated[0])}' twice: the last value is taken")
     return kind

@@ -30,10 +30,14 @@ def load_language_model(stored: StoredModel, *, head: bool = False) -> LanguageM
     except (UserError, MemoryError):
         raise
     except Exception as error:  # whatever a strange config brings transformers or torch to
-        raise UserError(f"The model '{stored.name}' cannot be loaded ({shown(error, 200)}); use intact files.") from error
+        raise UserError(
+            f"The model '{stored.name}' cannot be loaded ({shown(error, 200)}); use intact files."
+        ) from error
 
 
-def new_language_model(config: Mapping[str, Any], tokenizer: Mapping[str, Any], name: str, *, causal: bool) -> LanguageModel:
+def new_language_model(
+    config: Mapping[str, Any], tokenizer: Mapping[str, Any], name: str, *, causal: bool
+) -> LanguageModel:
     """Return an untrained model with its language-model head, in float32; torch's seed decides over its weights.
 
     Args:
@@ -56,8 +60,8 @@ def new_language_model(config: Mapping[str, Any], tokenizer: Mapping[str, Any], 
     said = {**config}
     if type(said.get("vocab_size")) is int and said["vocab_size"] != words.vocabulary_size:
         raise UserError(
-            f"The config of the model '{name}' has vocab_size {said['vocab_size']:,}, the tokenizer {words.vocabulary_size:,} "
-            "words; leave vocab_size out of the config, or use its own tokenizer."
+            f"The config of the model '{name}' has vocab_size {said['vocab_size']:,}, the tokenizer "
+            f"{words.vocabulary_size:,} words; leave vocab_size out of the config, or use its own tokenizer."
         )
     # As many tensors as the config may ask for layers: there are none yet.
     stored = StoredModel(name, (), dict.fromkeys(map(str, range(MOST_LAYERS))), filled, dict(tokenizer))  # type: ignore[arg-type]

@@ -16,7 +16,7 @@ from tokenizers import Tokenizer as RustTokenizer
 
 from dnalm.errors import UserError, shown
 
-Ids = NDArray[np.int64]
+Ids = NDArray[np.signedinteger[Any]]  # of 32 bits where these suffice: a chromosome has many tokens
 LONGEST_KMER = 8  # 65,536 tokens; no published DNA vocabulary has longer fixed words
 LETTERS = "ACGT"
 KINDS_OF_FILES = {
@@ -75,6 +75,10 @@ class Tokenizer(Protocol):
         """Tokenize sequences of A, C, G, T and N."""
         ...
 
+    def bases_deciding(self, tokens: int) -> int | None:
+        """Return how many first bases settle the first tokens, one more and special ones apart; None if all may."""
+        ...
+
 
 def tokenizer_from_files(files: Mapping[str, Any]) -> Tokenizer:
     """Return the tokenizer that a model's files describe.
@@ -106,7 +110,7 @@ class KmerTokenizer:
     """
 
     def __init__(self, vocabulary: Sequence[str], settings: Mapping[str, Any]) -> None:
-        ids = {token: number for number, token in reversed(list(enumerate(vocabulary))) }
+        ids = {token: number for number, token in reversed(list(enumerate(vocabulary)))}
         words = [token for token in ids if set(token) <= set(LETTERS)]
         self.k = max(map(len, words), default=0)
         if not 0 < self.k <= LONGEST_KMER:
@@ -118,77 +122,124 @@ class KmerTokenizer:
         n_id = ids.get("N", unknown)
         if n_id is None:
             raise UserError("The model's vocab.txt has neither 'N' nor an unknown token; use a complete vocabulary.")
-        self._kmer_ids = np.array([ids[kmer] for kmer in kmers], dtype=np.int64)
-        self._letter_ids = np.array([*(ids[letter] for letter in LETTERS), n_id], dtype=np.int64)
-        self._grid: Ids = np.zeros(1, dtype=np.int64)
-        self._powers = len(LETTERS) ** np.arange(self.k - 1, -1, -1, dtype=np.int64)
         self.pad_id = _first_id(ids, "<pad>", "[PAD]")
         self.cls_id = _first_id(ids, "<cls>", "[CLS]")
         self.eos_id = _first_id(ids, _text(settings.get("eos_token")))
         self.mask_id = _first_id(ids, "<mask>", "[MASK]")
         self.vocabulary_size = len(vocabulary)
+        self._kmer_ids = np.array([ids[kmer] for kmer in kmers], dtype=np.int32)
+        of_codes = [*(ids[letter] for letter in LETTERS), n_id, self.cls_id or 0, self.eos_id or 0]
+        self._letter_ids = np.array(of_codes, dtype=np.int32)
         self.largest_input = _largest_input(settings)
 
     def encode(self, sequences: Sequence[str]) -> list[Encoding]:
-        """Tokenize sequences of A, C, G, T and N."""
-        return [self._encode(sequence) for sequence in sequences]
+        """Tokenize sequences of A, C, G, T and N: short ones many at a time, a long one in parts."""
+        encodings: list[Encoding] = []
+        for group in _groups(sequences, BASES_AT_ONCE):
+            if len(group[0]) > BASES_AT_ONCE:
+                encodings.append(self._encode_long(group[0]))
+            else:
+                encodings += self._encode_together(group)
+        return encodings
 
-    def _encode(self, sequence: str) -> Encoding:
-        codes = CODES[np.frombuffer(sequence.encode("ascii"), dtype=np.uint8)]
-        if "N" in sequence:
-            starts, lengths = self._words(codes)
-            ids = self._letter_ids[codes[starts]]
-            if self.k > 1:
-                whole = lengths == self.k
-                letters = codes[starts[whole, None] + np.arange(self.k)]
-                ids[whole] = self._kmer_ids[letters @ self._powers]
-            return self._framed([ids], [starts], [starts + lengths])
-        # Most sequences have no N: their words lie on a grid, and what is left are single letters.
-        count = len(codes) // self.k
-        edge = count * self.k
-        grid = self._grid_to(edge)
-        kmers = self._kmer_ids[codes[:edge].reshape(count, self.k) @ self._powers]
-        rest = np.arange(edge, len(codes))
-        return self._framed(
-            [kmers, self._letter_ids[codes[edge:]]], [grid[:count], rest], [grid[1 : count + 1], rest + 1]
-        )
+    def bases_deciding(self, tokens: int) -> int:
+        """Return how many first bases settle the first tokens, one more and special ones apart.
 
-    def _framed(self, ids: list[Ids], starts: list[Ids], ends: list[Ids]) -> Encoding:
-        """Join the parts of an encoding and put the special tokens around them."""
-        front = [] if self.cls_id is None else [np.array([self.cls_id])]
-        back = [] if self.eos_id is None else [np.array([self.eos_id])]
-        nowhere = np.zeros(1, dtype=np.int64)
-        first, last = [nowhere] * len(front), [nowhere] * len(back)
-        return Encoding(
-            np.concatenate([*front, *ids, *back]),
-            np.concatenate([*first, *starts, *last]),
-            np.concatenate([*first, *ends, *last]),
-        )
+        Tokens begin at most k bases apart, and what a token is depends on the k bases from its first.
+        """
+        return (tokens + 1) * self.k
 
-    def _grid_to(self, end: int) -> Ids:
-        """Return 0, k, 2k … up to at least `end`; kept, since every sequence begins alike."""
-        if self._grid[-1] < end:
-            self._grid = np.arange(0, 2 * end + self.k, self.k)
-        return self._grid
+    def _encode_together(self, sequences: Sequence[str]) -> list[Encoding]:
+        """Tokenize the joined sequences; each encoding is a view of the whole's arrays."""
+        back = "" if self.eos_id is None else BACK
+        text = FRONT + (back + FRONT).join(sequences) + back
+        codes = CODES[np.frombuffer(text.encode("ascii"), dtype=np.uint8)]
+        # Each N and each end of a sequence is a word of its own; whole k-mers, then single letters lie behind it.
+        single = np.flatnonzero(codes >= N_CODE)
+        kmers, letters = np.divmod(np.diff(single, append=len(codes)) - 1, self.k)
+        counts = np.column_stack([np.ones_like(kmers), kmers, letters])
+        lengths = np.repeat(np.tile(np.array([1, self.k, 1], dtype=np.int32), len(single)), counts.reshape(-1))
+        ends = np.cumsum(lengths, dtype=np.int32)
+        starts = ends - lengths
+        first_codes = codes[starts]
+        ids = self._letter_ids[first_codes]
+        whole = np.flatnonzero(lengths > 1)
+        ids[whole] = self._kmer_ids[self._numbers(codes, starts[whole])]
 
-    def _words(self, codes: Ids) -> tuple[Ids, Ids]:
-        """Return first base and length of each word."""
-        is_n = codes == N_CODE
-        edges = np.flatnonzero(np.diff(is_n)) + 1
-        bounds = [0, *edges.tolist(), len(codes)] if len(codes) else []
-        starts = [np.zeros(0, dtype=np.int64)]
-        lengths = [np.zeros(0, dtype=np.int64)]
-        for start, end in itertools.pairwise(bounds):
-            whole = 0 if is_n[start] else (end - start) // self.k
-            letters_from = start + whole * self.k
-            starts += [np.arange(start, letters_from, self.k), np.arange(letters_from, end)]
-            lengths += [np.full(whole, self.k), np.ones(end - letters_from, dtype=np.int64)]
-        return np.concatenate(starts), np.concatenate(lengths)
+        fronts = np.flatnonzero(first_codes == FRONT_CODE)
+        bounds = np.append(fronts, len(ids))
+        shift = np.repeat(starts[fronts] + 1, np.diff(bounds))
+        starts -= shift
+        ends -= shift
+        for special in (fronts, bounds[1:] - 1 if back else bounds[:0]):
+            starts[special] = ends[special] = 0
+        first = 0 if self.cls_id is not None else 1
+        return [
+            Encoding(ids[start + first : end], starts[start + first : end], ends[start + first : end])
+            for start, end in itertools.pairwise(bounds.tolist())
+        ]
+
+    def _numbers(self, codes: NDArray[np.uint8], starts: Ids) -> Ids:
+        """Return the number, in base 4, of the k-mer at each start."""
+        numbers = np.zeros(len(starts), dtype=np.int32)
+        for position in range(self.k):
+            numbers *= len(LETTERS)
+            numbers += codes[starts + position]
+        return numbers
+
+    def _encode_long(self, sequence: str) -> Encoding:
+        """Tokenize a sequence in parts that end where a word ends, so that nothing but the result is as long."""
+        position_type = np.int32 if len(sequence) < 2**31 else np.int64
+        front, back = int(self.cls_id is not None), int(self.eos_id is not None)
+        ids: list[Ids] = []
+        starts: list[Ids] = []
+        ends: list[Ids] = []
+        begin = 0
+        while begin < len(sequence):
+            end = min(begin + BASES_AT_ONCE, len(sequence))
+            if end < len(sequence):  # words are counted from behind the last N
+                end -= (end - max(sequence.rfind("N", begin, end) + 1, begin)) % self.k
+            (part,) = self._encode_together([sequence[begin:end]])
+            inner = slice(front, len(part) - back)
+            kept = slice(0 if begin == 0 else front, len(part) if end == len(sequence) else len(part) - back)
+            ids.append(part.ids[kept])
+            for positions, found in ((starts, part.starts), (ends, part.ends)):
+                moved: Ids = found.astype(position_type)
+                moved[inner] += begin
+                positions.append(moved[kept])
+            begin = end
+        return Encoding(_joined(ids), _joined(starts), _joined(ends))
 
 
+# Enough that numpy's calls cost little, few enough that the arrays stay in the processor's caches.
+BASES_AT_ONCE = 1 << 18
+FRONT, BACK = "<", ">"  # mark the ends of joined sequences
 N_CODE = len(LETTERS)
-CODES = np.full(256, N_CODE, dtype=np.int64)
+FRONT_CODE, BACK_CODE = N_CODE + 1, N_CODE + 2
+CODES = np.full(256, N_CODE, dtype=np.uint8)
 CODES[np.frombuffer(LETTERS.encode(), dtype=np.uint8)] = np.arange(len(LETTERS))
+CODES[[ord(FRONT), ord(BACK)]] = FRONT_CODE, BACK_CODE
+
+
+def _groups(sequences: Sequence[str], most: int) -> Iterator[list[str]]:
+    """Yield consecutive sequences of at most so many letters in all, a longer one alone."""
+    group: list[str] = []
+    letters = 0
+    for sequence in sequences:
+        letters += len(sequence) + 2  # with the marks of its ends
+        if group and letters > most:
+            yield group
+            group, letters = [], len(sequence) + 2
+        group.append(sequence)
+    if group:
+        yield group
+
+
+def _joined(parts: list[Ids]) -> Ids:
+    """Join arrays and let go of them."""
+    whole = np.concatenate(parts)
+    parts.clear()
+    return whole
 
 
 class JsonTokenizer:
@@ -217,6 +268,10 @@ class JsonTokenizer:
         self.vocabulary_size = self._tokenizer.get_vocab_size()
         self.largest_input = _largest_input(settings)
 
+    def bases_deciding(self, tokens: int) -> None:
+        """Return None: a merge far behind may change any token before it."""
+        return
+
     def _id(self, *tokens: object) -> int | None:
         found = (self._tokenizer.token_to_id(_text(token)) for token in tokens)
         return next((token_id for token_id in found if token_id is not None), None)
@@ -227,8 +282,8 @@ class JsonTokenizer:
         with _library_errors():
             batch = self._tokenizer.encode_batch(list(sequences))
         for encoded in batch:
-            spans = np.array(encoded.offsets, dtype=np.int64).reshape(-1, 2)
-            encodings.append(Encoding(np.array(encoded.ids, dtype=np.int64), spans[:, 0], spans[:, 1]))
+            spans = np.array(encoded.offsets, dtype=np.int32).reshape(-1, 2)
+            encodings.append(Encoding(np.array(encoded.ids, dtype=np.int32), spans[:, 0], spans[:, 1]))
         return encodings
 
 

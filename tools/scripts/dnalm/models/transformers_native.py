@@ -1,4 +1,4 @@
-"""Architectures that transformers has natively: BERT, ESM (Nucleotide Transformer v1), Mixtral (Mistral-DNA) …
+"""Architectures that transformers has natively: BERT, ESM (Nucleotide Transformer v1), Mixtral (Mistral-DNA).
 
 Of all that transformers has, those are read whose hidden states were tested to be transformers' own at every layer and
 not to depend on padding. No remote code: `auto_map` is ignored, and so is every config key that would make transformers
@@ -28,17 +28,37 @@ from transformers.models.auto.modeling_auto import (
     MODEL_MAPPING,
 )
 
-from dnalm.errors import UserError, shown
+from dnalm.errors import UserError
 from dnalm.models.configs import refuse_absurd_sizes
 from dnalm.models.language_model import LanguageModel, NoLanguageModelHead
 from dnalm.models.model_file import StoredModel
 from dnalm.models.tokenizers import Tokenizer, tokenizer_from_files
 
 # Each has a row in tests/conftest.py; others may depend on padding, keep state or have no plain list of layers.
-ARCHITECTURES = (
-    "bert deberta-v2 distilbert electra esm gemma gemma2 gpt2 gpt_neox llama mistral mixtral modernbert modernbert-decoder "
-    "olmo olmo2 phi qwen2 qwen3 roberta roformer starcoder2"
-).split()
+ARCHITECTURES = [
+    "bert",
+    "deberta-v2",
+    "distilbert",
+    "electra",
+    "esm",
+    "gemma",
+    "gemma2",
+    "gpt2",
+    "gpt_neox",
+    "llama",
+    "mistral",
+    "mixtral",
+    "modernbert",
+    "modernbert-decoder",
+    "olmo",
+    "olmo2",
+    "phi",
+    "qwen2",
+    "qwen3",
+    "roberta",
+    "roformer",
+    "starcoder2",
+]
 # These keys of a config choose code, files or kinds of output rather than shapes; a model's file has no say in them.
 IGNORED_CONFIG_KEYS = re.compile(
     r"_.*|auto_map|.*attn_implementation.*|.*experts_implementation.*|.*attention_implementation.*|return_dict|output_.*|"
@@ -99,7 +119,9 @@ def create(stored: StoredModel, *, causal: bool) -> LanguageModel:
     mapping = MODEL_FOR_CAUSAL_LM_MAPPING if causal else MODEL_FOR_MASKED_LM_MAPPING
     objective = "causal" if causal else "masked"
     if type(config) not in mapping or (causal and type(config) in MODEL_FOR_MASKED_LM_MAPPING):
-        raise UserError(f"The architecture {config.model_type} cannot be trained with the objective {objective}; change one.")
+        raise UserError(
+            f"The architecture {config.model_type} cannot be trained with the objective {objective}; change one."
+        )
     model_class = mapping[type(config)]
     attention = "sdpa" if model_class._supports_sdpa else "eager"
     model = model_class._from_config(config, dtype=torch.float32, attn_implementation=attention)
@@ -150,7 +172,9 @@ def read_config(stored: StoredModel) -> PreTrainedConfig:
     if "quantization_config" in stored.config:
         raise UserError(f"The model '{stored.name}' is quantised; use its original weights.")
     if any(stored.config.get(key) for key in ("is_decoder", "add_cross_attention", "is_encoder_decoder")):
-        raise UserError(f"The model '{stored.name}' is half of an encoder and decoder pair; use a plain language model.")
+        raise UserError(
+            f"The model '{stored.name}' is half of an encoder and decoder pair; use a plain language model."
+        )
     refuse_absurd_sizes(stored)
     settings = {key: value for key, value in stored.config.items() if not IGNORED_CONFIG_KEYS.fullmatch(key)}
     pad, vocabulary_size = settings.get("pad_token_id"), settings.get("vocab_size")
@@ -174,7 +198,9 @@ def check_tensors(stored: StoredModel, config: PreTrainedConfig) -> None:
     """
     problems = [_problem(stored, config, model_class) for model_class in _candidate_classes(stored, config)]
     if None not in problems:
-        raise UserError(f"The weights of the model '{stored.name}' do not fit its config: {problems[0]}; use intact files.")
+        raise UserError(
+            f"The weights of the model '{stored.name}' do not fit its config: {problems[0]}; use intact files."
+        )
 
 
 def _candidate_classes(stored: StoredModel, config: PreTrainedConfig) -> list[type[PreTrainedModel]]:
@@ -254,4 +280,3 @@ def _without_pooler(backbone_class: type[PreTrainedModel]) -> dict[str, Any]:
     """Ask for no pooler where the class makes one: language models are published without, and it would be random."""
     takes_it = "add_pooling_layer" in inspect.signature(backbone_class.__init__).parameters
     return {"add_pooling_layer": False} if takes_it else {}
-

@@ -54,7 +54,10 @@ class Numbers:
 
 @dataclass(frozen=True)
 class MapText:
-    """What stands around a map; the subtitle has several lines. Axes without a scale have no ticks, and one unit is as long on both."""
+    """What stands around a map; the subtitle has several lines.
+
+    Axes without a scale have no ticks, and one unit is as long on both.
+    """
 
     title: str
     subtitle: list[str]
@@ -122,7 +125,9 @@ def _draw_numbers(axes: Any, points: NDArray[np.float32], colors: Numbers, look:
     missing = np.isnan(colors.values)
     if missing.any():
         axes.scatter(*points[missing].T, c=NOT_GIVEN, **look)
-        _legend(axes, [(f"not given ({missing.sum():,})", NOT_GIVEN, "o")], loc="upper right", bbox_to_anchor=(1.02, -0.07))
+        _legend(
+            axes, [(f"not given ({missing.sum():,})", NOT_GIVEN, "o")], loc="upper right", bbox_to_anchor=(1.02, -0.07)
+        )
     given = _shuffled(np.flatnonzero(~missing))
     drawn = axes.scatter(*points[given].T, c=colors.values[given], cmap=NUMBERS_COLORS, **look)
     bar = axes.figure.colorbar(drawn, cax=axes.inset_axes((1.03, 0, 0.035, 1)), label=_shortened(colors.column))
@@ -235,7 +240,9 @@ def draw_training(curves: Mapping[str, Curve], measure: str, best: float, path: 
             marker = "o" if len(curve.x) < FEW else None
             axes.plot(curve.x, curve.y, color=color, label=name, linewidth=1.4, marker=marker, markersize=3)
         if any(curve.x for curve in curves.values()):
-            axes.axvline(best, color=OTHER, linewidth=0.8, linestyle=":", label=f"best on validation (step {best:,.0f})")
+            axes.axvline(
+                best, color=OTHER, linewidth=0.8, linestyle=":", label=f"best on validation (step {best:,.0f})"
+            )
             axes.legend()
         axes.set_xlabel("Step")
         axes.set_ylabel(measure)

@@ -87,7 +87,7 @@ def embed(options: EmbeddingOptions) -> None:
         reader = _reader(options)
         stack.callback(reader.close)
         records: Iterator[SequenceRecord] = iter(reader)
-        first = next(records)  # a file that is no FASTA is refused before a model is loaded
+        records = chain([next(records)], records)  # a file that is no FASTA is refused before a model is loaded
         representation = _representation(options, machine)
         print(f"Model: {representation.description}", flush=True)
         progress = Progress("sequences", lambda: reader.fraction_read)
@@ -95,7 +95,7 @@ def embed(options: EmbeddingOptions) -> None:
         summary = stack.enter_context(TableWriter(partials[1])) if options.summary else None
         counts: Counter[str] = Counter()
         seen: set[int] = set()
-        for buffer in _buffers(chain([first], records), options):
+        for buffer in _buffers(records, options):
             names, sequences = [record.id for record in buffer], [record.bases for record in buffer]
             if not counts and isinstance(representation, ModelRepresentation) and options.dtype != "float32":
                 cosine = representation.change_precision(options.dtype, names, sequences)
@@ -107,9 +107,7 @@ def embed(options: EmbeddingOptions) -> None:
             if summary:
                 summary.append(columns | {"embedding_norm": [_norm(found.vectors) for found in embedded]})
             _count(counts, columns, seen)
-        facts = provenance(
-            "dnalm_embed", _choices(options), representation.facts(), machine.device.type, dict(counts)
-        )
+        facts = provenance("dnalm_embed", _choices(options), representation.facts(), machine.device.type, dict(counts))
         writer.finish(facts)
         _report(counts, facts)
 
@@ -122,9 +120,13 @@ def _check(options: EmbeddingOptions) -> None:
         wanted = "takes no model" if options.representation in BASELINES else "needs a model"
         raise UserError(f"The representation '{options.representation}' {wanted}; change one of both.")
     if options.layer and options.representation != "hidden":
-        raise UserError(f"The representation '{options.representation}' has no layers to choose; use hidden for a layer.")
+        raise UserError(
+            f"The representation '{options.representation}' has no layers to choose; use hidden for a layer."
+        )
     if options.pooling_weights == "bases" and (options.pooling != "mean" or options.special_tokens == "keep"):
-        raise UserError("Weights by bases are for the mean without special tokens, which cover no base; change one of both.")
+        raise UserError(
+            "Weights by bases are for the mean without special tokens, which cover no base; change one of both."
+        )
     if options.both_strands and options.pooling == "none" and options.representation not in BASELINES:
         raise UserError("The tokens of both strands do not lie on each other; with pooling none use one strand.")
     if not 0 <= options.window_overlap < 1:
@@ -133,7 +135,15 @@ def _check(options: EmbeddingOptions) -> None:
 
 def _choices(options: EmbeddingOptions) -> dict[str, Any]:
     """Return the options that decide over the numbers; paths and the machine's are none of these."""
-    decisive = ("pooling", "pooling_weights", "special_tokens", "long_sequences", "window_overlap", "both_strands", "dtype")
+    decisive = (
+        "pooling",
+        "pooling_weights",
+        "special_tokens",
+        "long_sequences",
+        "window_overlap",
+        "both_strands",
+        "dtype",
+    )
     chosen = {name: getattr(options, name) for name in ("representation", "layer", "combine_layers", *decisive, "seed")}
     return chosen | ({"k": options.k} if options.representation == "kmer" else {})
 
@@ -182,7 +192,9 @@ def _columns(records: list[SequenceRecord], embedded: list[Embedded]) -> dict[st
     }
     regions = [record.region for record in records if isinstance(record, RegionRecord) and record.region]
     if regions:
-        columns |= {name: [getattr(region, name) for region in regions] for name in ("contig", "start", "end", "strand")}
+        columns |= {
+            name: [getattr(region, name) for region in regions] for name in ("contig", "start", "end", "strand")
+        }
     return columns
 
 

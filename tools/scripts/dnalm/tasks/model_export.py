@@ -1,7 +1,6 @@
 """Export a model: the model file becomes a folder as Hugging Face's libraries read it."""
 
 import json
-import os
 import shutil
 import tempfile
 from dataclasses import dataclass
@@ -42,8 +41,12 @@ def export_model(options: ExportOptions) -> None:
         raise UserError(f"The folder '{target.absolute().parent}' does not exist; make it first.")
     stored = open_model(options.model)
     facts = describe(stored)
-    native = transformers_native.recognises(stored.config) and facts["architecture"] in transformers_native.ARCHITECTURES
-    facts["reads_it"] = "transformers' from_pretrained" if native else "DNA-LM; transformers only with its authors' code"
+    native = (
+        transformers_native.recognises(stored.config) and facts["architecture"] in transformers_native.ARCHITECTURES
+    )
+    facts["reads_it"] = (
+        "transformers' from_pretrained" if native else "DNA-LM; transformers only with its authors' code"
+    )
     with whole_or_nothing([options.summary] if options.summary else [], [options.model]) as partials:
         partial = Path(tempfile.mkdtemp(prefix=f".{target.name}.", dir=target.absolute().parent))
         try:
@@ -52,7 +55,7 @@ def export_model(options: ExportOptions) -> None:
             if target.exists():
                 target.rmdir()
             partial.chmod(0o755)
-            os.replace(partial, target)
+            partial.replace(target)
         finally:
             shutil.rmtree(partial, ignore_errors=True)
 

@@ -33,7 +33,12 @@ def import_model(options: ImportOptions) -> None:
     Raises:
         UserError: the files are not what they are given for, do not fit together, or are of an unknown architecture.
     """
-    given = [options.config, *options.weights, *options.tokenizer_files, *([options.features] if options.features else [])]
+    given = [
+        options.config,
+        *options.weights,
+        *options.tokenizer_files,
+        *([options.features] if options.features else []),
+    ]
     outputs = [options.output, *([options.summary] if options.summary else [])]
     with whole_or_nothing(outputs, given) as partials:
         name = options.name or "imported model"

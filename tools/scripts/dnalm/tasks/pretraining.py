@@ -3,7 +3,6 @@
 import contextlib
 import hashlib
 import json
-import math
 import os
 import shutil
 import signal
@@ -52,10 +51,27 @@ VALIDATION_TOKENS = 4_096  # a batch
 COLUMNS = ("step", "epoch", "split", "loss", "perplexity", "bits_per_base", "learning_rate", "tokens_per_second")
 MIXED = 0.25  # coefficient of variation of lengths from which packing was measured to win over grouping
 # Changing one of these changes what a checkpoint would go on with.
-DECISIVE = (
-    "objective window stride split validation_fraction max_n soft_masked_weight reverse_complement batching batch_size "
-    "gradient_accumulation learning_rate weight_decay warmup epochs max_steps evaluate_every dtype seed"
-).split()
+DECISIVE = [
+    "objective",
+    "window",
+    "stride",
+    "split",
+    "validation_fraction",
+    "max_n",
+    "soft_masked_weight",
+    "reverse_complement",
+    "batching",
+    "batch_size",
+    "gradient_accumulation",
+    "learning_rate",
+    "weight_decay",
+    "warmup",
+    "epochs",
+    "max_steps",
+    "evaluate_every",
+    "dtype",
+    "seed",
+]
 
 
 @dataclass(frozen=True)
@@ -128,7 +144,11 @@ def pretrain(options: PretrainingOptions) -> None:
     inputs = [path for path in (*given, *(options.sequences or []), *(options.tokenizer or [])) if path]
     optional = (options.checkpoint, options.log, options.figure, options.card)
     outputs = [options.output, *(path for path in optional if path)]
-    with whole_or_nothing(outputs if main else [], inputs) as partials, _scratch() as folder, _told_to_end() as interrupted:
+    with (
+        whole_or_nothing(outputs if main else [], inputs) as partials,
+        _scratch() as folder,
+        _told_to_end() as interrupted,
+    ):
         partial = dict(zip(outputs, partials, strict=True)) if main else {}
         windows = read_windows(options)
         for sentence in _account(windows):
@@ -229,7 +249,7 @@ class _Job:
         path = self._folder / ("best.safetensors" if scheduled else "end.safetensors")
         with self._published() as tensors:
             self._write_model(path.with_suffix(".partial"), tensors)
-        os.replace(path.with_suffix(".partial"), path)
+        path.with_suffix(".partial").replace(path)
         self._best, self._end = (path, None) if scheduled else (self._best, path)
 
     def _keep_checkpoint(self, state: TrainingState, run: Run) -> None:
@@ -251,7 +271,7 @@ class _Job:
                 training=facts,
                 training_tensors=state.tensors | {f"{BEST}{name}": tensor for name, tensor in best.items()},
             )
-        os.replace(partial, self._options.checkpoint)
+        partial.replace(self._options.checkpoint)
 
     @contextlib.contextmanager
     def _published(self) -> Iterator[dict[str, torch.Tensor]]:
@@ -335,8 +355,18 @@ class _Job:
         stored, counts = self._model.stored, self._windows.counts
         parameters = sum(parameter.numel() for parameter in self._module.parameters())
         options = {name: getattr(self._options, name) for name in DECISIVE}
-        lines = ["---", "tags: [dna, biology]", *([f'license: "{stored.licence.lower()}"'] if stored.licence else []), "---"]
-        lines += ["", f"# {stored.name}", "", f"{self._model.architecture}, {parameters:,} parameters, trained with DNA-LM "]
+        lines = [
+            "---",
+            "tags: [dna, biology]",
+            *([f'license: "{stored.licence.lower()}"'] if stored.licence else []),
+            "---",
+        ]
+        lines += [
+            "",
+            f"# {stored.name}",
+            "",
+            f"{self._model.architecture}, {parameters:,} parameters, trained with DNA-LM ",
+        ]
         lines[-1] += f"{__version__} ({self._options.objective} language modelling)."
         lines += ["", "## Results", "", *(f"- {sentence}" for sentence in self.results(run))]
         lines += ["", "## Data", "", *(f"- {name.replace('_', ' ')}: {number:,}" for name, number in counts.items())]
@@ -442,7 +472,9 @@ def _split(
     """Return which windows validate, and which are left when none shares a base with both sides."""
     assert options.window is not None
     if kept.sum() < 2:
-        raise UserError("Only one window is left, which cannot be both trained on and validated with; give more sequences.")
+        raise UserError(
+            "Only one window is left, which cannot be both trained on and validated with; give more sequences."
+        )
     generator = np.random.default_rng((options.seed, 1))
     split = {"random": grid.random_split, "block": grid.block_split, "record": grid.record_split}[options.split]
     validates = np.zeros(len(intervals), dtype=np.bool_)
@@ -496,7 +528,9 @@ def _open_checkpoint(options: PretrainingOptions) -> StoredModel | None:
     stored = open_model(options.resume_from)
     facts = stored.training
     if not facts or not isinstance(facts.get("options"), dict) or not isinstance(facts.get("run"), dict):
-        raise UserError(f"The model '{options.resume_from.name}' is no checkpoint; give the checkpoint of a pretraining.")
+        raise UserError(
+            f"The model '{options.resume_from.name}' is no checkpoint; give the checkpoint of a pretraining."
+        )
     return stored
 
 
@@ -610,7 +644,9 @@ def _batching(options: PretrainingOptions, model: LanguageModel, lengths: NDArra
     """Return how windows are put together: what was measured to be fastest, unless the user chose."""
     packable = model.architecture in PACKABLE and options.objective == "causal"
     if options.batching == "packed" and not packable:
-        raise UserError(f"The architecture {model.architecture} cannot read packed windows apart; use batching grouped.")
+        raise UserError(
+            f"The architecture {model.architecture} cannot read packed windows apart; use batching grouped."
+        )
     if options.batching != "auto":
         return options.batching
     mixed = lengths.std() > MIXED * lengths.mean()

@@ -197,7 +197,10 @@ def _as_colors(column: "pd.Series[Any]", color_as: str) -> Categories | Numbers:
     looks_like_groups = (
         wrong.any()
         or isinstance(column.dtype, pd.CategoricalDtype)
-        or (len(np.unique(numbers[given])) <= MOST_CATEGORIES and bool((numbers[given] == np.round(numbers[given])).all()))
+        or (
+            len(np.unique(numbers[given])) <= MOST_CATEGORIES
+            and bool((numbers[given] == np.round(numbers[given])).all())
+        )
     )
     if color_as == "numbers" or (color_as == "auto" and not looks_like_groups):
         numbers[~np.isfinite(numbers)] = np.nan
@@ -206,7 +209,9 @@ def _as_colors(column: "pd.Series[Any]", color_as: str) -> Categories | Numbers:
     else:
         colors = _categories(name, texts, given)
         missing = int((~given).sum())
-    print(f"Coloured by '{name}': " + (f"{missing:,} records without a value" if missing else "every record has a value"))
+    print(
+        f"Coloured by '{name}': " + (f"{missing:,} records without a value" if missing else "every record has a value")
+    )
     return colors
 
 
