@@ -116,4 +116,4 @@ def test_help_needs_no_heavy_import(script: Path) -> None:
 
 @pytest.mark.parametrize("script", SCRIPTS, ids=lambda script: script.stem)
 def test_an_entry_script_is_thin(script: Path) -> None:
-    assert len(script.read_text().splitlines()) <= 120
+    assert len(script.read_text().splitlines()) <= 140
