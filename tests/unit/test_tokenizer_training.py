@@ -238,14 +238,16 @@ def test_a_model_is_imported_with_it_and_embeds(
     assert "Embedded 80 sequences" in out
 
 
-def test_hugging_faces_tokenizer_reads_it(train: Train, tmp_path: Path) -> None:
-    trained = train([TWO_GENOMES], "--vocabulary-size", 300)
+@pytest.mark.parametrize("kind", [("bpe", "--vocabulary-size", 300), ("kmer", "--k", 3), ("letters",)])
+def test_hugging_faces_tokenizer_reads_it(train: Train, tmp_path: Path, kind: tuple[Any, ...]) -> None:
+    trained = train([TWO_GENOMES], "--kind", *kind)
     tokenizer = transformers.PreTrainedTokenizerFast(
         tokenizer_file=str(tmp_path / "tokenizer.json"), pad_token="[PAD]", mask_token="[MASK]", unk_token="[UNK]"
     )
     assert (tokenizer.unk_token_id, tokenizer.pad_token_id, tokenizer.mask_token_id) == (0, 3, 4)
     assert tokenizer("ACGTACGTN").input_ids == trained.tokenizer.encode(["ACGTACGTN"])[0].ids.tolist()
     assert tokenizer.tokenize("ACG[MASK]T")[-2:] == ["[MASK]", "T"]
+    assert {token["content"] for token in trained.description["added_tokens"]} == set(SPECIAL_TOKENS)
 
 
 @pytest.mark.parametrize(
