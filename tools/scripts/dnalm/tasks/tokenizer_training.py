@@ -71,8 +71,8 @@ def _check(options: TokenizerOptions) -> None:
     size = options.vocabulary_size
     if options.kind == "bpe" and not SMALLEST_VOCABULARY <= size <= LARGEST_VOCABULARY:
         raise UserError(
-            f"The vocabulary size is {size:,}; use {SMALLEST_VOCABULARY} to {LARGEST_VOCABULARY:,} tokens: {len(SPECIAL_TOKENS)} "
-            "special ones, 4 letters, and those to be learnt."
+            f"The vocabulary size is {size:,}; use {SMALLEST_VOCABULARY} to {LARGEST_VOCABULARY:,} tokens: "
+            f"{len(SPECIAL_TOKENS)} special ones, 4 letters, and those to be learnt."
         )
     if options.kind == "kmer" and not 1 <= options.k <= LONGEST_KMER:
         raise UserError(f"The k-mers have {options.k} bases; use 1 to {LONGEST_KMER}.")
@@ -132,7 +132,7 @@ def _only_n() -> UserError:
 
 
 def _write_table(path: Path, tokenizer: Tokenizer, counts: Counts, n: int) -> None:
-    """Write the tokens that occur, commonest first, those equally common in the order of their ids; N is one of them."""
+    """Write the tokens that occur, commonest first, equally common ones in the order of their ids; N is one."""
     token_of_n = tokenizer.encode("N", add_special_tokens=False).tokens[0]
     vocabulary = {number: token for token, number in tokenizer.get_vocab().items()}
     rows = [(vocabulary[number], int(counts[number])) for number in np.flatnonzero(counts).tolist()]
@@ -156,7 +156,7 @@ def _facts(
 ) -> dict[str, str]:
     """Return what is said of the tokenizer and of the sequences."""
     vocabulary = tokenizer.get_vocab()
-    around = tokenizer.encode("A").tokens
+    framed = " ".join(tokenizer.encode("A").tokens).replace(" A", " …")
     own = [token for token in vocabulary if token not in SPECIAL_TOKENS]
     tokens = int(counts.sum())
     facts = {"kind": options.kind}
@@ -164,7 +164,7 @@ def _facts(
     facts |= {
         "vocabulary": f"{len(vocabulary):,}",
         "special_tokens": " ".join(SPECIAL_TOKENS),
-        "sequence_becomes": " ".join("…" if token == "A" else token for token in around),
+        "sequence_becomes": framed,
         "N_becomes": tokenizer.encode("N", add_special_tokens=False).tokens[0],
         "longest_token": str(max(map(len, own))),
         **{fact: f"{seen[fact]:,}" for fact in ("sequences", "bases", "N", "lower_case", "ambiguous", "uracil")},
