@@ -14,7 +14,8 @@ def pieces(bases: str, longest: int) -> Iterator[str]:
 def evenly_thinned(pieces: Iterable[str], most_bases: int) -> list[str]:
     """Return every first, second, fourth … piece of a stream, so that they have `most_bases` at most.
 
-    Half of these at least are used where there are more. No more than `most_bases` and a piece are ever held; nothing is drawn at random.
+    Where there is more, what is returned has about half of that or more. No more than `most_bases` and a piece are ever
+    held; nothing is drawn at random.
     """
     kept: list[str] = []
     bases, stride = 0, 1
