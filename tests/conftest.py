@@ -184,6 +184,14 @@ def run_install(
         yield functools.partial(run, *fixed)
 
 
+@pytest.fixture
+def run_train_tokenizer(capsys: pytest.CaptureFixture[str]) -> Iterator[Run]:
+    """Run dnalm_train_tokenizer's entry script in this process: exit code, stdout, stderr."""
+    import dnalm_train_tokenizer
+
+    yield from running(dnalm_train_tokenizer.parser, dnalm_train_tokenizer.train_tokenizer, capsys)
+
+
 def running(
     parser: Callable[[], argparse.ArgumentParser],
     task: Callable[[argparse.Namespace], None],

@@ -27,7 +27,7 @@ ORDERS = range(7)
 SMOOTHING = 0.5
 OPTIONS = (
     *("--preset", "demo", "--window", "512", "--stride", "512", "--split", "block", "--validation-fraction", "0.1"),
-    *("--reverse-complement", "--epochs", "30", "--batch-size", "8", "--learning-rate", "0.004", "--patience", "0"),
+    *("--reverse-complement", "--epochs", "8", "--batch-size", "8", "--learning-rate", "0.004", "--patience", "0"),
     *("--seed", "3", "--name", "dnalm-demo"),
 )
 

@@ -106,6 +106,7 @@ def test_equal_runs_give_equal_bytes(run_embed: Run, demo_model: Path, tmp_path:
 def test_scanpy_reads_and_analyses_the_h5ad(run_embed: Run, demo_model: Path, tmp_path: Path) -> None:
     """What Galaxy's scanpy tools do with it: read, reduce, find neighbours, write."""
     import scanpy
+
     output = tmp_path / "out.h5ad"
     code, _, _ = run_embed("--sequences", WINDOWS, "--model", demo_model, "--output", output)
     assert code == 0

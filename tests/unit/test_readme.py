@@ -8,6 +8,7 @@ from pathlib import Path
 import anndata
 from conftest import REPOSITORY
 from safetensors.torch import load_file
+from tokenizers import Tokenizer
 
 README = (REPOSITORY / "README.md").read_text()
 COMMANDS = [line for block in re.findall(r"```sh\n(.*?)```", README, re.DOTALL) for line in block.splitlines()]
@@ -32,6 +33,8 @@ def test_the_commands_of_the_readme_work_one_after_the_other(tmp_path: Path) -> 
     assert len((tmp_path / "summary.tsv").read_text().splitlines()) == 81
     assert len((tmp_path / "map.tsv").read_text().splitlines()) == 81
     assert (tmp_path / "map.png").read_bytes().startswith(b"\x89PNG")
+    assert len(Tokenizer.from_file(str(tmp_path / "tokenizer.json")).get_vocab()) == 4096
+    assert (tmp_path / "tokens.tsv").read_text().startswith("token\tlength\tcount\tshare\n")
     published = REPOSITORY / "test-data" / "published_model" / "model.safetensors"
     assert load_file(tmp_path / "exported" / "model.safetensors").keys() == load_file(published).keys()
 

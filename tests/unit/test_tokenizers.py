@@ -9,6 +9,7 @@ from conftest import VOCABULARY
 from dnalm.errors import UserError
 from dnalm.models import tokenizers
 from dnalm.models.tokenizers import Encoding, JsonTokenizer, KmerTokenizer, tokenizer_from_files
+from dnalm.models.vocabularies import all_kmers
 from tokenizers import Tokenizer, models, pre_tokenizers, processors
 
 
@@ -136,3 +137,33 @@ def test_the_longest_input_is_read_from_the_settings(tmp_path: Path) -> None:
     assert KmerTokenizer(VOCABULARY, {"model_max_length": 2048}).largest_input == 2048
     assert KmerTokenizer(VOCABULARY, {"model_max_length": 1e30}).largest_input is None
     assert KmerTokenizer(VOCABULARY, {}).largest_input is None
+
+
+@pytest.mark.parametrize("k", [1, 3])
+@pytest.mark.parametrize("settings", [{}, {"eos_token": "[SEP]", "pad_token": "[PAD]", "model_max_length": 512}])
+def test_a_tokenizer_json_of_all_kmers_is_read_quickly_and_alike(k: int, settings: dict[str, Any]) -> None:
+    description = json.loads(all_kmers(k).to_str())
+    quick = tokenizer_from_files({"tokenizer.json": description, "tokenizer_config.json": settings})
+    library = JsonTokenizer(description, settings)
+    assert isinstance(quick, KmerTokenizer)
+    assert (quick.pad_id, quick.cls_id, quick.largest_input) == (library.pad_id, library.cls_id, library.largest_input)
+    for sequence in sequences(100, seed=k):
+        assert quick.encode([sequence])[0].ids.tolist() == library.encode([sequence])[0].ids.tolist()
+
+
+@pytest.mark.parametrize(
+    ("changes", "settings"),
+    [
+        ({"pre_tokenizer": None}, {}),
+        ({"normalizer": {"type": "Lowercase"}}, {}),
+        ({"post_processor": None}, {}),
+        ({"added_tokens": []}, {}),
+        ({}, {"pad_token": "[SEP]"}),
+    ],
+)
+def test_a_tokenizer_json_with_any_other_rule_is_left_to_the_library(
+    changes: dict[str, Any], settings: dict[str, Any]
+) -> None:
+    description = json.loads(all_kmers(1).to_str()) | changes
+    found = tokenizer_from_files({"tokenizer.json": description, "tokenizer_config.json": settings})
+    assert isinstance(found, JsonTokenizer)

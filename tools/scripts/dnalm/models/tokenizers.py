@@ -15,10 +15,10 @@ from numpy.typing import NDArray
 from tokenizers import Tokenizer as RustTokenizer
 
 from dnalm.errors import UserError, shown
+from dnalm.models.vocabularies import LETTERS, all_kmers
 
 Ids = NDArray[np.signedinteger[Any]]  # of 32 bits where these suffice: a chromosome has many tokens
 LONGEST_KMER = 8  # 65,536 tokens; no published DNA vocabulary has longer fixed words
-LETTERS = "ACGT"
 KINDS_OF_FILES = {
     "tokenizer.json": dict,
     "vocab.txt": str,
@@ -95,10 +95,23 @@ def tokenizer_from_files(files: Mapping[str, Any]) -> Tokenizer:
             raise UserError(f"The model's {name} is not what a tokenizer needs; use an intact model.")
     settings = {**files.get("special_tokens_map.json", {}), **files.get("tokenizer_config.json", {})}
     if "tokenizer.json" in files:
-        return JsonTokenizer(files["tokenizer.json"], settings)
+        return _of_all_kmers(files["tokenizer.json"], settings) or JsonTokenizer(files["tokenizer.json"], settings)
     if "vocab.txt" in files:
         return KmerTokenizer(files["vocab.txt"].split(), settings)
     raise UserError("The model has no tokenizer.json and no vocab.txt; use a model with its tokenizer.")
+
+
+def _of_all_kmers(description: Mapping[str, Any], settings: Mapping[str, Any]) -> "KmerTokenizer | None":
+    """Return a reader, tens of times as fast as the library, of what is `all_kmers` to the letter, or None."""
+    model = description.get("model")
+    vocabulary = model.get("vocab") if isinstance(model, dict) and model.get("type") == "WordLevel" else None
+    if not isinstance(vocabulary, dict) or _text(settings.get("pad_token")) not in ("", "[PAD]"):
+        return None
+    k = max((len(token) for token in vocabulary if set(token) <= set(LETTERS)), default=0)
+    if not 0 < k <= LONGEST_KMER or description != json.loads(all_kmers(k).to_str()):
+        return None
+    # A tokenizer.json says itself what it puts behind a sequence: nothing here.
+    return KmerTokenizer(list(vocabulary), {**settings, "eos_token": None})
 
 
 class KmerTokenizer:

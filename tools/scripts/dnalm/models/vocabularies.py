@@ -6,8 +6,8 @@ from collections.abc import Iterable
 from tokenizers import Regex, Tokenizer, models, pre_tokenizers, processors, trainers
 
 from dnalm.errors import UserError
-from dnalm.models.tokenizers import LETTERS
 
+LETTERS = "ACGT"
 # In DNABERT-2's order, so that its configs fit.
 UNKNOWN, START, END, PAD, MASK = SPECIAL_TOKENS = ("[UNK]", "[CLS]", "[SEP]", "[PAD]", "[MASK]")
 # As DNABERT-2's longest. Without a limit, repeats become tokens of hundreds of bases.
@@ -45,7 +45,8 @@ def learn_byte_pairs(words: Iterable[str], size: int) -> Tokenizer:
     if made < size:
         fewer = f"ask for at most {made:,} or " if made >= SMALLEST_VOCABULARY else ""
         raise UserError(
-            f"The sequences support a vocabulary of {made:,} tokens, and {size:,} are asked for; {fewer}give more sequences."
+            f"The sequences support a vocabulary of {made:,} tokens, and {size:,} are asked for; "
+            f"{fewer}give more sequences."
         )
     tokenizer.post_processor = _frame(END)
     return tokenizer
@@ -67,7 +68,7 @@ def all_kmers(k: int) -> Tokenizer:
 
 
 def _frame(*end: str) -> processors.TemplateProcessing:
-    """Return what puts `[CLS]` before a sequence and an end token behind it if there is one; of two sequences, as BERT."""
+    """Return what puts `[CLS]` before a sequence, and an end token behind it if there is one; two as BERT does."""
     one = [START, "$A", *end]
     two = [*one, "$B:1", *(f"{token}:1" for token in end)]
     return processors.TemplateProcessing(one, two, [(token, SPECIAL_TOKENS.index(token)) for token in (START, *end)])
