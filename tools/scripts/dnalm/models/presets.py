@@ -1,6 +1,5 @@
 """Recipes of pretraining: model, objective, tokenizer and batch that go together."""
 
-import itertools
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -194,13 +193,3 @@ PRESETS: dict[str, Preset] = {
         epochs=10,
     ),
 }
-
-
-def kmer_tokenizer(k: int) -> dict[str, Any]:
-    """Return the tokenizer files of all words of k bases, in the order of the Nucleotide Transformer v2's; 1: letters."""
-    letters = "ATCG"
-    kmers = ["".join(kmer) for kmer in itertools.product(letters, repeat=k)]
-    words = dict.fromkeys(["<unk>", "<pad>", "<mask>", "<cls>", "<eos>", "<bos>", *kmers, *letters, "N"])
-    settings = {"tokenizer_class": "EsmTokenizer", "eos_token": None}
-    specials = {"unk_token": "<unk>", "pad_token": "<pad>", "mask_token": "<mask>", "cls_token": "<cls>"}
-    return {"vocab.txt": "\n".join(words), "tokenizer_config.json": settings, "special_tokens_map.json": specials}

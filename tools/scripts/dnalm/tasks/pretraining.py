@@ -33,11 +33,11 @@ from dnalm.methods.pieces import evenly_thinned, pieces
 from dnalm.methods.strands import reverse_complement
 from dnalm.models.language_model import LanguageModel
 from dnalm.models.model_file import StoredModel, write_model_file
-from dnalm.models.presets import PRESETS, Objective, Preset, kmer_tokenizer
+from dnalm.models.presets import PRESETS, Objective, Preset
 from dnalm.models.published_files import read_config, read_tokenizer
 from dnalm.models.registry import load_language_model, new_language_model, published_tensors, trainable
 from dnalm.models.sources import open_model
-from dnalm.models.vocabularies import learn_byte_pairs
+from dnalm.models.vocabularies import all_kmers, learn_byte_pairs
 from dnalm.report.plots import Curve, draw_training
 from dnalm.report.provenance import provenance
 
@@ -556,10 +556,11 @@ def _model(options: PretrainingOptions, windows: Windows, resumed: StoredModel |
 def _tokenizer(preset: Preset, windows: Windows) -> dict[str, Any]:
     """Return the preset's tokenizer; one of byte pairs is learnt from the training windows."""
     if preset.tokenizer != "bpe":
-        return kmer_tokenizer(1 if preset.tokenizer == "letters" else 6)
-    chosen = zip(windows.sequences, windows.validates, strict=True)
-    words = (word for bases, validates in chosen if not validates for word in pieces(bases.decode(), LONGEST_WORD))
-    tokenizer = learn_byte_pairs(evenly_thinned(words, MOST_LEARNT), VOCABULARY)
+        tokenizer = all_kmers(1 if preset.tokenizer == "letters" else 6)
+    else:
+        chosen = zip(windows.sequences, windows.validates, strict=True)
+        words = (word for bases, validates in chosen if not validates for word in pieces(bases.decode(), LONGEST_WORD))
+        tokenizer = learn_byte_pairs(evenly_thinned(words, MOST_LEARNT), VOCABULARY)
     return {"tokenizer.json": json.loads(tokenizer.to_str())}
 
 
