@@ -167,3 +167,12 @@ def test_a_tokenizer_json_with_any_other_rule_is_left_to_the_library(
     description = json.loads(all_kmers(1).to_str()) | changes
     found = tokenizer_from_files({"tokenizer.json": description, "tokenizer_config.json": settings})
     assert isinstance(found, JsonTokenizer)
+
+
+def test_the_order_in_which_a_tokenizer_json_lists_its_words_does_not_matter() -> None:
+    """A model file sorts the keys of its JSON."""
+    description = json.loads(all_kmers(2).to_str())
+    in_order = tokenizer_from_files({"tokenizer.json": json.loads(json.dumps(description, sort_keys=True))})
+    assert isinstance(in_order, KmerTokenizer)
+    ids = tokenizer_from_files({"tokenizer.json": description}).encode(["ACGTTN"])[0].ids
+    assert in_order.encode(["ACGTTN"])[0].ids.tolist() == ids.tolist()

@@ -111,7 +111,7 @@ def _of_all_kmers(description: Mapping[str, Any], settings: Mapping[str, Any]) -
     if not 0 < k <= LONGEST_KMER or description != json.loads(all_kmers(k).to_str()):
         return None
     # A tokenizer.json says itself what it puts behind a sequence: nothing here.
-    return KmerTokenizer(list(vocabulary), {**settings, "eos_token": None})
+    return KmerTokenizer(sorted(vocabulary, key=vocabulary.__getitem__), {**settings, "eos_token": None})
 
 
 class KmerTokenizer:
