@@ -72,6 +72,10 @@ class Tokenizer(Protocol):
         """Tokenize sequences of A, C, G, T and N."""
         ...
 
+    def words(self) -> dict[int, str]:
+        """Return the ids of the tokens that stand for bases alone, in their order, each with its A, C, G and T."""
+        ...
+
 
 def tokenizer_from_files(files: Mapping[str, Any]) -> Tokenizer:
     """Return the tokenizer that a model's files describe.
@@ -115,6 +119,7 @@ class KmerTokenizer:
         n_id = ids.get("N", unknown)
         if n_id is None:
             raise UserError("The model's vocab.txt has neither 'N' nor an unknown token; use a complete vocabulary.")
+        self._words_of_ids = _dna_words(ids)
         self._kmer_ids = np.array([ids[kmer] for kmer in kmers], dtype=np.int64)
         self._letter_ids = np.array([*(ids[letter] for letter in LETTERS), n_id], dtype=np.int64)
         self._grid: Ids = np.zeros(1, dtype=np.int64)
@@ -127,6 +132,10 @@ class KmerTokenizer:
     def encode(self, sequences: Sequence[str]) -> list[Encoding]:
         """Tokenize sequences of A, C, G, T and N."""
         return [self._encode(sequence) for sequence in sequences]
+
+    def words(self) -> dict[int, str]:
+        """Return the ids of the tokens that stand for bases alone, in their order, each with its A, C, G and T."""
+        return self._words_of_ids
 
     def _encode(self, sequence: str) -> Encoding:
         codes = CODES[np.frombuffer(sequence.encode("ascii"), dtype=np.uint8)]
@@ -223,6 +232,10 @@ class JsonTokenizer:
             encodings.append(Encoding(np.array(encoded.ids, dtype=np.int64), spans[:, 0], spans[:, 1]))
         return encodings
 
+    def words(self) -> dict[int, str]:
+        """Return the ids of the tokens that stand for bases alone, in their order, each with its A, C, G and T."""
+        return _dna_words(self._tokenizer.get_vocab(with_added_tokens=True))
+
 
 @contextlib.contextmanager
 def _library_errors() -> Iterator[None]:
@@ -249,6 +262,11 @@ def _quiet() -> Iterator[None]:
         os.dup2(usual, 2)
         os.close(usual)
         os.close(nowhere)
+
+
+def _dna_words(ids: Mapping[str, int]) -> dict[int, str]:
+    """Return id → word of those of A, C, G and T alone, in the order of the ids."""
+    return dict(sorted((number, word) for word, number in ids.items() if word and set(word) <= set(LETTERS)))
 
 
 def _first_id(ids: Mapping[str, int], *tokens: str) -> int | None:
