@@ -143,6 +143,14 @@ def run_export(capsys: pytest.CaptureFixture[str]) -> Iterator[Run]:
     yield from running(dnalm_export_model.parser, dnalm_export_model.export_model, capsys)
 
 
+@pytest.fixture
+def run_generate(capsys: pytest.CaptureFixture[str]) -> Iterator[Run]:
+    """Run dnalm_generate's entry script in this process: exit code, stdout, stderr."""
+    import dnalm_generate
+
+    yield from running(dnalm_generate.parser, dnalm_generate.generate, capsys)
+
+
 def running(
     parser: Callable[[], argparse.ArgumentParser],
     task: Callable[[argparse.Namespace], None],
