@@ -25,7 +25,7 @@ def test_temperature_raises_probabilities_to_its_inverse(temperature: float) -> 
     np.testing.assert_allclose(found, powers / powers.sum(axis=1, keepdims=True), rtol=1e-10)
 
 
-@pytest.mark.parametrize("temperature", [0.0, 1e-300])
+@pytest.mark.parametrize("temperature", [0.0, 1e-310])
 def test_temperature_near_zero_leaves_the_likeliest_token_alone(temperature: float) -> None:
     with np.errstate(over="ignore"):
         found = probabilities(temper(logits(), temperature))
@@ -65,10 +65,11 @@ def test_top_p_of_one_keeps_even_the_least_likely() -> None:
 
 
 def test_of_equally_likely_tokens_the_first_are_kept() -> None:
-    alike = np.zeros((1, 4))
-    assert np.isfinite(keep_top_k(alike, 2)).tolist() == [[True, True, False, False]]
-    assert np.isfinite(keep_top_p(alike, 0.5)).tolist() == [[True, True, False, False]]
-    assert np.isfinite(temper(alike, 0)).tolist() == [[True, False, False, False]]
+    alike = np.tile([0.0, -1.0], (1, 64))
+    (first,), (half,), (one,) = keep_top_k(alike, 5), keep_top_p(alike[:, ::2], 0.5), temper(alike, 0)
+    assert np.flatnonzero(np.isfinite(first)).tolist() == [0, 2, 4, 6, 8]
+    assert np.flatnonzero(np.isfinite(half)).tolist() == list(range(32))
+    assert np.flatnonzero(np.isfinite(one)).tolist() == [0]
 
 
 def test_top_p_counts_what_top_k_left() -> None:
