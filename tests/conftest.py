@@ -192,6 +192,14 @@ def run_train_tokenizer(capsys: pytest.CaptureFixture[str]) -> Iterator[Run]:
     yield from running(dnalm_train_tokenizer.parser, dnalm_train_tokenizer.train_tokenizer, capsys)
 
 
+@pytest.fixture
+def run_generate(capsys: pytest.CaptureFixture[str]) -> Iterator[Run]:
+    """Run dnalm_generate's entry script in this process: exit code, stdout, stderr."""
+    import dnalm_generate
+
+    yield from running(dnalm_generate.parser, dnalm_generate.generate, capsys)
+
+
 def running(
     parser: Callable[[], argparse.ArgumentParser],
     task: Callable[[argparse.Namespace], None],

@@ -3,7 +3,7 @@ from pathlib import Path
 
 import pytest
 from dnalm.errors import UserError
-from dnalm.formats.fasta import FastaReader, SequenceRecord
+from dnalm.formats.fasta import FastaReader, FastaWriter, SequenceRecord
 
 
 def read(path: Path) -> list[SequenceRecord]:
@@ -119,3 +119,16 @@ def test_fraction_read_grows_from_0_to_1(tmp_path: Path) -> None:
     assert fractions == sorted(fractions)
     assert fractions[0] < 0.5
     assert fractions[-1] == 1
+
+
+@pytest.mark.parametrize("length", [1, 80, 81, 160, 200])
+def test_what_is_written_has_lines_of_80_bases_and_is_read_back(tmp_path: Path, length: int) -> None:
+    bases = ("ACGTTGCA" * 25)[:length]
+    with FastaWriter(tmp_path / "out.fa") as writer:
+        writer.append("a", "first record", bases)
+        writer.append("b", "x=1", "TT")
+    title, *lines = (tmp_path / "out.fa").read_text().splitlines()[:-2]
+    assert title == ">a first record"
+    assert [len(line) for line in lines[:-1]] == [80] * (len(lines) - 1)
+    assert 0 < len(lines[-1]) <= 80
+    assert read(tmp_path / "out.fa") == [SequenceRecord("a", bases), SequenceRecord("b", "TT")]

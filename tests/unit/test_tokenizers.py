@@ -108,6 +108,21 @@ def test_a_tokenizer_json_keeps_every_base_whatever_its_file_says_of_truncation(
     assert (tokenizer.pad_id, tokenizer.cls_id) == (3, 1)
 
 
+@pytest.mark.parametrize(
+    "tokenizer", [KmerTokenizer(VOCABULARY, {}), JsonTokenizer(bpe(), {})], ids=["k-mers", "tokenizer.json"]
+)
+def test_words_are_the_tokens_of_bases_alone(tokenizer: KmerTokenizer | JsonTokenizer) -> None:
+    words = tokenizer.words()
+    assert list(words) == sorted(words)
+    assert set("ACGT") < set(words.values())
+    assert set("".join(words.values())) == set("ACGT")
+    sequence = "".join(np.random.default_rng(4).choice(list("ACGT"), 500))
+    (encoding,) = tokenizer.encode([sequence])
+    assert "".join(words[token] for token in encoding.ids[~encoding.special]) == sequence
+    (of_n,) = tokenizer.encode(["N"])
+    assert not set(of_n.ids) & set(words)
+
+
 def test_a_truncated_encoding_keeps_its_last_special_token() -> None:
     (encoding,) = JsonTokenizer(bpe(), {}).encode(["ACGTAC"])
     assert encoding.truncated(6) is encoding

@@ -1,4 +1,4 @@
-"""FASTA, plain or gzip-compressed, read as a stream of DNA sequences."""
+"""FASTA: read, plain or gzip-compressed, as a stream of DNA sequences, and written."""
 
 import gzip
 import io
@@ -23,6 +23,7 @@ LOWER_CASE = string.ascii_lowercase.encode()
 NORMALISED = bytes.maketrans(b"U" + AMBIGUOUS, b"T" + b"N" * len(AMBIGUOUS))
 PROTEIN_ONLY = set("EFILPQ")  # letters of amino acids that are no nucleotide code
 GAPS = set("-.*~")
+WIDTH = 80  # bases a line that is written
 OTHER_COMPRESSIONS = {b"BZh": "bzip2", b"\xfd7zX": "xz", b"PK\x03\x04": "zip", b"\x28\xb5\x2f\xfd": "zstd"}
 
 
@@ -208,3 +209,21 @@ def _foreign_letter(where: str, letters: str) -> UserError:
         return UserError(f"{where} has the letter '{letter}' {at}: it looks like protein; use DNA sequences.")
     shown = letter if letter.isprintable() else f"\\x{ord(letter):02x}"
     return UserError(f"{where} has '{shown}' {at}, which is no letter of DNA; use A, C, G, T, N or IUPAC codes.")
+
+
+class FastaWriter:
+    """Append records; use it in a `with`."""
+
+    def __init__(self, path: Path) -> None:
+        self._file = path.open("w", encoding="utf-8", newline="\n")
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self._file.close()
+
+    def append(self, name: str, description: str, bases: str) -> None:
+        """Write a record: its name, a description behind a blank, and lines of 80 bases."""
+        lines = (bases[start : start + WIDTH] for start in range(0, len(bases), WIDTH))
+        self._file.write("\n".join([f">{name} {description}", *lines]) + "\n")

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 import torch
 from torch import Tensor, nn
@@ -17,8 +17,8 @@ class NoLanguageModelHead(UserError):  # noqa: N818 (a fact about a model more t
 
     def __init__(self, name: str) -> None:
         super().__init__(
-            f"The model '{name}' has no language-model head, so that it gives no logits; choose representation hidden, or "
-            "a model with its head."
+            f"The model '{name}' has no language-model head, so that it gives no logits and draws no tokens; "
+            "choose hidden states where a tool offers them, or a model with its head."
         )
 
 
@@ -32,6 +32,14 @@ class Logits(NamedTuple):
     """What a language-model head gives: shape (batch, tokens, vocabulary size)."""
 
     logits: Tensor
+
+
+class Cache(Protocol):
+    """Keys and values of the tokens that a causal model has read, one row a sequence."""
+
+    def batch_select_indices(self, indices: Tensor) -> None:
+        """Keep the rows with these numbers; a number may repeat."""
+        ...
 
 
 @dataclass
@@ -184,6 +192,22 @@ class LanguageModel:
         assert self.with_head is not None
         logits: Tensor = self.with_head(input_ids=input_ids, attention_mask=attention_mask).logits
         return logits
+
+    def next_logits(self, input_ids: Tensor, cache: Cache | None = None) -> tuple[Tensor, Cache]:
+        """Read tokens on top of those that a cache holds; return what may follow them, and the cache with them.
+
+        For causal models: all are transformers' own and keep a cache.
+
+        Args:
+            input_ids: shape (batch, new tokens), nothing padded.
+            cache: what the same rows have read before; it is changed. None for nothing.
+
+        Returns:
+            Logits of shape (batch, vocabulary size), and the cache.
+        """
+        assert self.with_head is not None
+        output = self.with_head(input_ids=input_ids, past_key_values=cache, use_cache=True, logits_to_keep=1)
+        return output.logits[:, -1], output.past_key_values
 
     def head_norm(self, input_ids: Tensor, attention_mask: Tensor | None) -> Tensor:
         """Return what leaves the first layer norm of the language-model head; shape (batch, tokens, hidden size).

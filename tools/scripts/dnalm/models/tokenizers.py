@@ -79,6 +79,10 @@ class Tokenizer(Protocol):
         """Return how many first bases settle the first tokens, one more and special ones apart; None if all may."""
         ...
 
+    def words(self) -> dict[int, str]:
+        """Return the ids of the tokens that stand for bases alone, in their order, each with its A, C, G and T."""
+        ...
+
 
 def tokenizer_from_files(files: Mapping[str, Any]) -> Tokenizer:
     """Return the tokenizer that a model's files describe.
@@ -135,6 +139,7 @@ class KmerTokenizer:
         n_id = ids.get("N", unknown)
         if n_id is None:
             raise UserError("The model's vocab.txt has neither 'N' nor an unknown token; use a complete vocabulary.")
+        self._words_of_ids = _dna_words(ids)
         self.pad_id = _first_id(ids, "<pad>", "[PAD]")
         self.cls_id = _first_id(ids, "<cls>", "[CLS]")
         self.eos_id = _first_id(ids, _text(settings.get("eos_token")))
@@ -154,6 +159,10 @@ class KmerTokenizer:
             else:
                 encodings += self._encode_together(group)
         return encodings
+
+    def words(self) -> dict[int, str]:
+        """Return the ids of the tokens that stand for bases alone, in their order, each with its A, C, G and T."""
+        return self._words_of_ids
 
     def bases_deciding(self, tokens: int) -> int:
         """Return how many first bases settle the first tokens, one more and special ones apart.
@@ -299,6 +308,10 @@ class JsonTokenizer:
             encodings.append(Encoding(np.array(encoded.ids, dtype=np.int32), spans[:, 0], spans[:, 1]))
         return encodings
 
+    def words(self) -> dict[int, str]:
+        """Return the ids of the tokens that stand for bases alone, in their order, each with its A, C, G and T."""
+        return _dna_words(self._tokenizer.get_vocab(with_added_tokens=True))
+
 
 @contextlib.contextmanager
 def _library_errors() -> Iterator[None]:
@@ -325,6 +338,11 @@ def _quiet() -> Iterator[None]:
         os.dup2(usual, 2)
         os.close(usual)
         os.close(nowhere)
+
+
+def _dna_words(ids: Mapping[str, int]) -> dict[int, str]:
+    """Return id → word of those of A, C, G and T alone, in the order of the ids."""
+    return dict(sorted((number, word) for word, number in ids.items() if word and set(word) <= set(LETTERS)))
 
 
 def _first_id(ids: Mapping[str, int], *tokens: str) -> int | None:
