@@ -10,10 +10,11 @@ PLANEMO := $(ENVIRONMENTS)/planemo/bin/planemo
 MADE := $(foreach name,tools galaxy planemo,$(ENVIRONMENTS)/$(name)/.made)
 PIP_QUIET := --quiet --disable-pip-version-check --no-input
 
-.PHONY: help demo serve test lint unit benchmark environments clean
+.PHONY: help demo demo-model serve test lint unit benchmark environments clean
 
 help:
 	@echo "make demo    run the suite in a real Galaxy on demo data; results in demo-results/"
+	@echo "make demo-model  train the demo model anew, on a cut of human chr1, and compare it with Markov chains"
 	@echo "make serve   keep a Galaxy with the suite open for you"
 	@echo "make test    all checks and tests"
 	@echo "make lint    format, types, tool forms"
@@ -23,6 +24,10 @@ help:
 
 demo: environments
 	@$(TOOLS)/python tests/galaxy/demo.py
+
+demo-model: environments
+	@mkdir -p demo-results
+	$(TOOLS)/python tests/make_demo_model.py --sequences test-data/human.fasta.gz --output demo-results/demo_model.safetensors
 
 serve: environments
 	@$(TOOLS)/python tests/galaxy/serve.py $(SERVE)

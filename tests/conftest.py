@@ -114,7 +114,14 @@ def model_folder(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Pa
 
 @pytest.fixture
 def demo_model() -> Path:
+    """A causal model of single letters that has learnt."""
     return TEST_DATA / "demo_model.safetensors"
+
+
+@pytest.fixture
+def random_model() -> Path:
+    """A masked model of 3-mers with random weights."""
+    return TEST_DATA / "random_model.safetensors"
 
 
 @pytest.fixture

@@ -13,6 +13,7 @@ import json
 import sys
 import tempfile
 from pathlib import Path
+from typing import Any
 
 import anndata
 import pandas as pd
@@ -23,6 +24,8 @@ from transformers import EsmConfig, EsmForMaskedLM
 sys.path.insert(0, str(Path(__file__).parent.parent / "tools" / "scripts"))
 
 import dnalm_embed
+import dnalm_pretrain
+from dnalm.engine import training
 from dnalm.formats.fasta import FastaReader
 from dnalm.models import nucleotide_transformer_v2
 from dnalm.models.model_file import write_model_file, write_safetensors
@@ -57,12 +60,14 @@ def main() -> None:
             windows.append(_fasta(f"{name}_{first + 1} {window}", genomes[name][first : first + WINDOW]))
     (output / "two_genomes.fasta").write_text("".join(windows))
     (output / "protein.fasta").write_text(_fasta("peptide", PEPTIDE))
-    write_demo_model(output / "demo_model.safetensors")
+    write_random_model(output / "random_model.safetensors")
+    write_sequence_table(output / "sequences.csv", genomes["mitochondrion"])
+    write_checkpoint(output)
     write_published_model(output / "published_model")
     write_embeddings(output)
 
 
-def write_demo_model(path: Path) -> None:
+def write_random_model(path: Path) -> None:
     """Write a random masked language model of 3-mers: ESM, 2 layers, hidden size 64, context 1,024 tokens."""
     letters = "ATCG"  # the order of the Nucleotide Transformer's vocabularies
     kmers = ["".join(kmer) for kmer in itertools.product(letters, repeat=3)]
@@ -97,10 +102,45 @@ def write_demo_model(path: Path) -> None:
             stored.read_tensors(),
             stored.config,
             tokenizer,
-            name="dnalm-demo",
+            name="dnalm-random",
             licence="MIT",
             provenance={"made by": "tests/make_test_data.py", "weights": "random, seed 0"},
         )
+
+
+def write_sequence_table(path: Path, genome: str) -> None:
+    """Write 60 neighbours of 200 bases as a table, in the layout of a tutorial on language models."""
+    rows = [f"{genome[start : start + 200]}" for start in range(0, 12_000, 200)]
+    path.write_text("text\n" + "".join(f"{row}\n" for row in rows))
+
+
+def write_checkpoint(folder: Path) -> None:
+    """Write the checkpoint of a tiny model's pretraining that was to have 8 steps and ended after 4."""
+    config = {
+        "model_type": "llama",
+        "hidden_size": 16,
+        "num_hidden_layers": 1,
+        "num_attention_heads": 2,
+        "num_key_value_heads": 2,
+        "intermediate_size": 32,
+        "max_position_embeddings": 1_024,
+        "tie_word_embeddings": True,
+    }
+    (folder / "tiny_llama.json").write_text(json.dumps(config, indent=2) + "\n")
+    options = ["--sequences", folder / "human_mitochondrion.fasta", "--model-config", folder / "tiny_llama.json"]
+    options += ["--max-steps", 8, "--evaluate-every", 4, "--threads", 1, "--output", folder / "unused.safetensors"]
+    arguments = dnalm_pretrain.parser().parse_args(
+        [*map(str, options), "--checkpoint", str(folder / "checkpoint.safetensors")]
+    )
+    usual = training.LanguageModelTrainer._save_checkpoint
+
+    def stop_after_it(trainer: Any, *given: Any) -> None:
+        usual(trainer, *given)
+        trainer.control.should_training_stop = True
+
+    training.LanguageModelTrainer._save_checkpoint = stop_after_it  # type: ignore[method-assign]
+    dnalm_pretrain.pretrain(arguments)
+    (folder / "unused.safetensors").unlink()
 
 
 def write_published_model(folder: Path) -> None:
@@ -140,7 +180,7 @@ def write_published_model(folder: Path) -> None:
 
 def write_embeddings(folder: Path) -> None:
     """Write the demo model's embeddings of the windows in every format, and what is known of the windows."""
-    sequences, model = folder / "two_genomes.fasta", folder / "demo_model.safetensors"
+    sequences, model = folder / "two_genomes.fasta", folder / "random_model.safetensors"
     embeddings = folder / "two_genomes_embeddings.h5ad"
     for suffix in ("h5ad", "npz"):
         options = ["--sequences", sequences, "--model", model, "--output", embeddings.with_suffix(f".{suffix}")]

@@ -26,7 +26,7 @@ def models(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
         path = folder / f"dataset_{length}.dat"
         write_model_file(path, {"w": torch.ones(2, 3)}, {"model_type": "esm"}, {}, name="x" * length)
         paths.append(path)
-    return [*paths, TEST_DATA / "demo_model.safetensors"]
+    return [*paths, TEST_DATA / "random_model.safetensors"]
 
 
 def test_galaxy_recognises_every_model_file(models: list[Path]) -> None:

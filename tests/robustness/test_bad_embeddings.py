@@ -107,7 +107,7 @@ NAN = "Record 3 ('ecoli_106001') of 'input.dat' has the value NaN in dimension 7
 BAD_EMBEDDINGS: dict[str, tuple[Callable[[Path], object], str]] = {
     "empty file": (raw(b""), "The file 'input.dat' is empty"),
     "FASTA": (raw((TEST_DATA / "two_genomes.fasta").read_bytes()), "has one column only"),
-    "model": (raw((TEST_DATA / "demo_model.safetensors").read_bytes()), "is binary, and no table"),
+    "model": (raw((TEST_DATA / "random_model.safetensors").read_bytes()), "is binary, and no table"),
     "binary": (raw(bytes(range(1, 255)) * 10), "is binary, and no table"),
     "UTF-16": (raw(TABLE.encode("utf-16")), "is binary, and no table"),
     "commas": (text(TABLE.replace("\t", ",")), "has one column only"),

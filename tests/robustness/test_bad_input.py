@@ -52,12 +52,12 @@ def results(tmp_path: Path) -> Path:
 @pytest.mark.parametrize("output_format", ["h5ad", "npz"])
 @pytest.mark.parametrize("case", BAD_SEQUENCES)
 def test_bad_sequences_are_refused(
-    run_embed: Run, demo_model: Path, tmp_path: Path, results: Path, case: str, output_format: str
+    run_embed: Run, random_model: Path, tmp_path: Path, results: Path, case: str, output_format: str
 ) -> None:
     content, sentence = BAD_SEQUENCES[case]
     (tmp_path / "input.dat").write_bytes(content)
     code, _, error = run_embed(
-        *("--sequences", tmp_path / "input.dat", "--model", demo_model, "--output-format", output_format),
+        *("--sequences", tmp_path / "input.dat", "--model", random_model, "--output-format", output_format),
         *("--output", results / "x", "--summary", results / "x.tsv"),
     )
     assert code == 1
@@ -77,7 +77,7 @@ def test_bad_sequences_are_refused(
 )
 def test_an_error_after_much_work_leaves_nothing_and_keeps_what_was_there(
     run_embed: Run,
-    demo_model: Path,
+    random_model: Path,
     tmp_path: Path,
     results: Path,
     monkeypatch: pytest.MonkeyPatch,
@@ -89,7 +89,7 @@ def test_an_error_after_much_work_leaves_nothing_and_keeps_what_was_there(
     (tmp_path / "input.dat").write_bytes(content)
     (results / "x").write_text("an earlier result")
     code, _, error = run_embed(
-        *("--sequences", tmp_path / "input.dat", "--model", demo_model, "--output-format", output_format),
+        *("--sequences", tmp_path / "input.dat", "--model", random_model, "--output-format", output_format),
         *("--output", results / "x", "--summary", results / "x.tsv"),
     )
     assert code == 1
@@ -98,14 +98,14 @@ def test_an_error_after_much_work_leaves_nothing_and_keeps_what_was_there(
     assert (results / "x").read_text() == "an earlier result"
 
 
-def test_what_can_be_mended_is_accepted(run_embed: Run, demo_model: Path, tmp_path: Path, results: Path) -> None:
+def test_what_can_be_mended_is_accepted(run_embed: Run, random_model: Path, tmp_path: Path, results: Path) -> None:
     """Lower case, IUPAC, U, CRLF, no last newline, duplicate ids: the vectors are those of the mended sequences."""
     (tmp_path / "rough.dat").write_bytes(b">a\r\nacguRYKM\r\nACGT\r\n>a\r\nNNNN")
     (tmp_path / "clean.dat").write_bytes(b">a\nACGTNNNNACGT\n>a\nNNNN\n")
     found = []
     for name in ("rough", "clean"):
         code, _, _ = run_embed(
-            *("--sequences", tmp_path / f"{name}.dat", "--model", demo_model),
+            *("--sequences", tmp_path / f"{name}.dat", "--model", random_model),
             *("--output", results / name, "--output-format", "npz"),
         )
         assert code == 0
@@ -115,8 +115,8 @@ def test_what_can_be_mended_is_accepted(run_embed: Run, demo_model: Path, tmp_pa
 
 
 def model_with(change: Callable[[dict[str, object], dict[str, torch.Tensor]], object]) -> Callable[[Path, Path], None]:
-    def write(demo_model: Path, target: Path) -> None:
-        stored = open_model(demo_model)
+    def write(random_model: Path, target: Path) -> None:
+        stored = open_model(random_model)
         config, tensors = dict(stored.config), {name: tensor.clone() for name, tensor in stored.read_tensors().items()}
         change(config, tensors)
         write_model_file(target, tensors, config, stored.tokenizer, name="changed")
@@ -125,8 +125,8 @@ def model_with(change: Callable[[dict[str, object], dict[str, torch.Tensor]], ob
 
 
 def raw(content: Callable[[bytes], bytes]) -> Callable[[Path, Path], None]:
-    def write(demo_model: Path, target: Path) -> None:
-        target.write_bytes(content(demo_model.read_bytes()))
+    def write(random_model: Path, target: Path) -> None:
+        target.write_bytes(content(random_model.read_bytes()))
 
     return write
 
@@ -165,9 +165,9 @@ BAD_MODELS: dict[str, tuple[Callable[[Path, Path], None], str]] = {
 
 
 @pytest.mark.parametrize("case", BAD_MODELS)
-def test_bad_models_are_refused(run_embed: Run, demo_model: Path, tmp_path: Path, results: Path, case: str) -> None:
+def test_bad_models_are_refused(run_embed: Run, random_model: Path, tmp_path: Path, results: Path, case: str) -> None:
     make, sentence = BAD_MODELS[case]
-    make(demo_model, tmp_path / "model.dat")
+    make(random_model, tmp_path / "model.dat")
     code, _, error = run_embed(
         *("--sequences", TEST_DATA / "two_genomes.fasta", "--model", tmp_path / "model.dat"),
         *("--output", results / "x", "--summary", results / "x.tsv"),
@@ -178,13 +178,13 @@ def test_bad_models_are_refused(run_embed: Run, demo_model: Path, tmp_path: Path
     assert no_traces(results)
 
 
-def test_a_layer_that_is_not_there_is_refused(run_embed: Run, demo_model: Path, results: Path) -> None:
+def test_a_layer_that_is_not_there_is_refused(run_embed: Run, random_model: Path, results: Path) -> None:
     code, _, error = run_embed(
         *(
             "--sequences",
             TEST_DATA / "two_genomes.fasta",
             "--model",
-            demo_model,
+            random_model,
             "--layer",
             "3",
             "--output",
@@ -205,12 +205,12 @@ BAD_REGIONS: dict[str, tuple[str, str]] = {
 
 
 @pytest.mark.parametrize("case", BAD_REGIONS)
-def test_bad_regions_are_refused(run_embed: Run, demo_model: Path, tmp_path: Path, results: Path, case: str) -> None:
+def test_bad_regions_are_refused(run_embed: Run, random_model: Path, tmp_path: Path, results: Path, case: str) -> None:
     line, sentence = BAD_REGIONS[case]
     regions = tmp_path / "regions.dat"
     regions.write_text("human_mitochondrion\t0\t100\n" + line)
     code, _, error = run_embed(
-        *("--genome", MITOCHONDRION, "--regions", regions, "--model", demo_model, "--output", results / "x")
+        *("--genome", MITOCHONDRION, "--regions", regions, "--model", random_model, "--output", results / "x")
     )
     assert code == 1
     assert error.startswith("dnalm_embed: Line 2 of 'regions.dat'")
@@ -220,7 +220,7 @@ def test_bad_regions_are_refused(run_embed: Run, demo_model: Path, tmp_path: Pat
 
 
 def test_a_region_of_the_minus_strand_is_its_reverse_complement(
-    run_embed: Run, demo_model: Path, tmp_path: Path, results: Path
+    run_embed: Run, random_model: Path, tmp_path: Path, results: Path
 ) -> None:
     with FastaReader(MITOCHONDRION) as reader:
         (record,) = reader
@@ -230,7 +230,7 @@ def test_a_region_of_the_minus_strand_is_its_reverse_complement(
         "regions": ("--genome", MITOCHONDRION, "--regions", tmp_path / "r.bed"),
         "sequences": ("--sequences", tmp_path / "r.fa"),
     }.items():
-        run_embed(*source, "--model", demo_model, "--output", results / name, "--output-format", "npz")
+        run_embed(*source, "--model", random_model, "--output", results / name, "--output-format", "npz")
     found = [np.load(results / name, allow_pickle=False)["embeddings"] for name in ("regions", "sequences")]
     np.testing.assert_array_equal(*found)
 
@@ -285,9 +285,9 @@ def test_choices_that_contradict_each_other_are_refused(run_embed: Run, results:
 
 
 def test_logits_of_a_model_without_head_are_refused(
-    run_embed: Run, demo_model: Path, tmp_path: Path, results: Path
+    run_embed: Run, random_model: Path, tmp_path: Path, results: Path
 ) -> None:
-    stored = open_model(demo_model)
+    stored = open_model(random_model)
     tensors = {name: tensor for name, tensor in stored.read_tensors().items() if not name.startswith("lm_head.")}
     config = stored.config | {"architectures": ["EsmModel"]}
     write_model_file(tmp_path / "headless", tensors, config, stored.tokenizer, name="headless")
@@ -303,11 +303,11 @@ def test_logits_of_a_model_without_head_are_refused(
 
 @pytest.mark.parametrize("option", ["--sequences", "--genome", "--regions", "--model"])
 def test_a_named_pipe_is_refused_and_not_waited_for(
-    run_embed: Run, demo_model: Path, tmp_path: Path, results: Path, option: str
+    run_embed: Run, random_model: Path, tmp_path: Path, results: Path, option: str
 ) -> None:
     pipe = tmp_path / "pipe"
     os.mkfifo(pipe)
-    inputs: dict[str, object] = {"--sequences": MITOCHONDRION, "--model": demo_model, option: pipe}
+    inputs: dict[str, object] = {"--sequences": MITOCHONDRION, "--model": random_model, option: pipe}
     if option in ("--genome", "--regions"):
         del inputs["--sequences"]
         inputs = {"--genome": MITOCHONDRION, "--regions": TEST_DATA / "mitochondrial_genes.bed"} | inputs
@@ -318,12 +318,12 @@ def test_a_named_pipe_is_refused_and_not_waited_for(
 
 
 def test_control_characters_of_names_and_paths_are_shown_escaped(
-    run_embed: Run, demo_model: Path, tmp_path: Path, results: Path
+    run_embed: Run, random_model: Path, tmp_path: Path, results: Path
 ) -> None:
     path = tmp_path / "bad\x1b[31m\nname.fa"
     path.write_bytes(b">first\x1b[2J\nACGT\n")
     for sequences in (path, tmp_path / "absent\x1b[31m\n\u202e.fa"):
-        code, _, error = run_embed("--sequences", sequences, "--model", demo_model, "--output", results / "x")
+        code, _, error = run_embed("--sequences", sequences, "--model", random_model, "--output", results / "x")
         assert code == 1
         assert r"\x1b[31m\n" in error
         assert error.removesuffix("\n").isprintable()
@@ -332,12 +332,12 @@ def test_control_characters_of_names_and_paths_are_shown_escaped(
 
 @pytest.mark.parametrize(("policy", "status"), [("truncate", "truncated"), ("windows", "ok")])
 def test_a_record_of_5_million_bases_is_embedded(
-    run_embed: Run, demo_model: Path, tmp_path: Path, results: Path, policy: str, status: str
+    run_embed: Run, random_model: Path, tmp_path: Path, results: Path, policy: str, status: str
 ) -> None:
     long = np.random.default_rng(0).choice(np.frombuffer(b"ACGT", dtype=np.uint8), 5_000_000).tobytes()
     (tmp_path / "long.fa").write_bytes(b">long\n" + long + b"\n>short\nACGT\n")
     code, _, _ = run_embed(
-        *("--sequences", tmp_path / "long.fa", "--model", demo_model, "--long-sequences", policy, "--layer", "0"),
+        *("--sequences", tmp_path / "long.fa", "--model", random_model, "--long-sequences", policy, "--layer", "0"),
         *("--output", results / "x", "--summary", results / "x.tsv"),
     )
     assert code == 0

@@ -30,13 +30,13 @@ def vectors(path: Path) -> np.ndarray:
 
 
 @pytest.fixture
-def embedded(run_embed: Run, demo_model: Path, tmp_path: Path) -> Callable[..., np.ndarray]:
+def embedded(run_embed: Run, random_model: Path, tmp_path: Path) -> Callable[..., np.ndarray]:
     """Embed a FASTA file with the demo model and return the vectors."""
 
     def call(sequences: Path, *options: object) -> np.ndarray:
         output = tmp_path / "embedded.npz"
         code, _, error = run_embed(
-            "--sequences", sequences, "--model", demo_model, "--output", output, "--output-format", "npz", *options
+            "--sequences", sequences, "--model", random_model, "--output", output, "--output-format", "npz", *options
         )
         assert (code, error) == (0, "")
         return vectors(output)
@@ -47,10 +47,10 @@ def embedded(run_embed: Run, demo_model: Path, tmp_path: Path) -> Callable[..., 
 @pytest.mark.parametrize("pooling", ["mean", "max", "cls"])
 @pytest.mark.parametrize("layer", [0, 1, -1])
 def test_equals_a_plain_transformers_loop(
-    embedded: Callable[..., np.ndarray], demo_model: Path, tmp_path: Path, pooling: str, layer: int
+    embedded: Callable[..., np.ndarray], random_model: Path, tmp_path: Path, pooling: str, layer: int
 ) -> None:
     """One sequence a forward, every layer kept, special tokens dropped by hand."""
-    stored = open_model(demo_model)
+    stored = open_model(random_model)
     config = transformers.EsmConfig(**{name: value for name, value in stored.config.items() if name != "model_type"})
     reference = transformers.EsmModel.from_pretrained(
         None, config=config, state_dict=stored.read_tensors(), add_pooling_layer=False
@@ -92,10 +92,10 @@ def test_threads_do_not_change_the_result(embedded: Callable[..., np.ndarray]) -
     np.testing.assert_allclose(two, one, rtol=0, atol=1e-5 * np.abs(one).max())
 
 
-def test_equal_runs_give_equal_bytes(run_embed: Run, demo_model: Path, tmp_path: Path) -> None:
+def test_equal_runs_give_equal_bytes(run_embed: Run, random_model: Path, tmp_path: Path) -> None:
     for name in ("first", "second"):
         code, _, _ = run_embed(
-            *("--sequences", WINDOWS, "--model", demo_model),
+            *("--sequences", WINDOWS, "--model", random_model),
             *("--output", tmp_path / f"{name}.h5ad", "--summary", tmp_path / f"{name}.tsv"),
         )
         assert code == 0
@@ -103,12 +103,12 @@ def test_equal_runs_give_equal_bytes(run_embed: Run, demo_model: Path, tmp_path:
         assert (tmp_path / f"first.{suffix}").read_bytes() == (tmp_path / f"second.{suffix}").read_bytes()
 
 
-def test_scanpy_reads_and_analyses_the_h5ad(run_embed: Run, demo_model: Path, tmp_path: Path) -> None:
+def test_scanpy_reads_and_analyses_the_h5ad(run_embed: Run, random_model: Path, tmp_path: Path) -> None:
     """What Galaxy's scanpy tools do with it: read, reduce, find neighbours, write."""
     import scanpy
 
     output = tmp_path / "out.h5ad"
-    code, _, _ = run_embed("--sequences", WINDOWS, "--model", demo_model, "--output", output)
+    code, _, _ = run_embed("--sequences", WINDOWS, "--model", random_model, "--output", output)
     assert code == 0
     data = scanpy.read_h5ad(output)
     assert (data.shape, data.X.dtype) == ((80, 64), np.float32)
@@ -123,11 +123,11 @@ def test_scanpy_reads_and_analyses_the_h5ad(run_embed: Run, demo_model: Path, tm
 
 
 @pytest.mark.filterwarnings("ignore:Observation names are not unique")
-def test_what_was_mended_is_counted_in_every_output(run_embed: Run, demo_model: Path, tmp_path: Path) -> None:
+def test_what_was_mended_is_counted_in_every_output(run_embed: Run, random_model: Path, tmp_path: Path) -> None:
     sequences = fasta(tmp_path / "in.fa", ("a", "acgtRYN"), ("b", "AUUG"), ("a", "ACGT" * 1_000), ("c", "acgtRYN"))
     output, summary = tmp_path / "out.h5ad", tmp_path / "out.tsv"
     code, said, _ = run_embed(
-        *("--sequences", sequences, "--model", demo_model, "--long-sequences", "truncate"),
+        *("--sequences", sequences, "--model", random_model, "--long-sequences", "truncate"),
         *("--output", output, "--summary", summary),
     )
     assert code == 0
@@ -154,8 +154,8 @@ def test_what_was_mended_is_counted_in_every_output(run_embed: Run, demo_model: 
     assert facts["counts"]["sequences"] == 4
     assert facts["options"]["pooling"] == "mean"
     assert facts["model"]["layers"] == [2]
-    assert facts["model"]["name"] == "dnalm-demo"
-    assert facts["model"]["sha256"] == open_model(demo_model).sha256()
+    assert facts["model"]["name"] == "dnalm-random"
+    assert facts["model"]["sha256"] == open_model(random_model).sha256()
 
 
 def test_equal_sequences_are_computed_once(
@@ -174,10 +174,10 @@ def test_equal_sequences_are_computed_once(
     np.testing.assert_array_equal(found[0], found[2])
 
 
-def test_bfloat16_is_close_and_says_how_close(run_embed: Run, demo_model: Path, tmp_path: Path) -> None:
+def test_bfloat16_is_close_and_says_how_close(run_embed: Run, random_model: Path, tmp_path: Path) -> None:
     for dtype in ("float32", "bfloat16"):
         code, said, _ = run_embed(
-            *("--sequences", WINDOWS, "--model", demo_model, "--dtype", dtype),
+            *("--sequences", WINDOWS, "--model", random_model, "--dtype", dtype),
             *("--output", tmp_path / dtype, "--output-format", "npz"),
         )
         assert code == 0

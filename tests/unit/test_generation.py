@@ -436,11 +436,11 @@ def test_bad_choices_are_refused_in_one_sentence(
     assert not list(outputs.iterdir())
 
 
-def test_a_model_that_fills_masks_is_refused(run_generate: Run, demo_model: Path, outputs: Path) -> None:
-    code, _, error = run_generate("--model", demo_model, "--output", outputs / "x.fa")
+def test_a_model_that_fills_masks_is_refused(run_generate: Run, random_model: Path, outputs: Path) -> None:
+    code, _, error = run_generate("--model", random_model, "--output", outputs / "x.fa")
     assert code == 1
     assert error == (
-        "dnalm_generate: The model 'dnalm-demo' (esm) fills masks and cannot continue a sequence; use a causal model, "
+        "dnalm_generate: The model 'dnalm-random' (esm) fills masks and cannot continue a sequence; use a causal model, "
         "which reads left to right.\n"
     )
     assert not list(outputs.iterdir())

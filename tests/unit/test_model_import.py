@@ -211,9 +211,9 @@ def test_what_is_exported_is_imported_again_bit_by_bit(
     load_language_model(open_model(tmp_path / "exported"), head=True)
 
 
-def test_a_folder_with_files_in_it_is_left_alone(run_export: Run, demo_model: Path, tmp_path: Path) -> None:
+def test_a_folder_with_files_in_it_is_left_alone(run_export: Run, random_model: Path, tmp_path: Path) -> None:
     (tmp_path / "kept").write_text("mine")
-    code, _, error = run_export("--model", demo_model, "--output-directory", tmp_path)
+    code, _, error = run_export("--model", random_model, "--output-directory", tmp_path)
     assert code == 1
     assert "has files in it already; choose a new or an empty one." in error
     assert (tmp_path / "kept").read_text() == "mine"
@@ -359,7 +359,7 @@ BAD: dict[str, tuple[Change, str]] = {
         "has the key 'A' twice",
     ),
     "a model file": (
-        lambda files: files.files["--weights"].__setitem__(0, REPOSITORY / "test-data" / "demo_model.safetensors"),
+        lambda files: files.files["--weights"].__setitem__(0, REPOSITORY / "test-data" / "random_model.safetensors"),
         "is a DNA-LM model file already; use it as it is",
     ),
     "one shard twice": (
