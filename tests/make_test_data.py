@@ -138,7 +138,7 @@ def write_checkpoint(folder: Path) -> None:
         usual(trainer, *given)
         trainer.control.should_training_stop = True
 
-    training.LanguageModelTrainer._save_checkpoint = stop_after_it  # type: ignore[method-assign]
+    training.LanguageModelTrainer._save_checkpoint = stop_after_it  # type: ignore[assignment, method-assign]
     dnalm_pretrain.pretrain(arguments)
     (folder / "unused.safetensors").unlink()
 
