@@ -244,9 +244,15 @@ def draw_training(curves: Mapping[str, Curve], measure: str, best: float, path: 
                 best, color=OTHER, linewidth=0.8, linestyle=":", label=f"best on validation (step {best:,.0f})"
             )
             axes.legend()
+        # The first steps fall from far above: they shall not press all others flat.
+        if heights := [height for curve in curves.values() for height in curve.y[len(curve.y) // EARLY :]]:
+            room = MARGIN * (max(heights) - min(heights)) or MARGIN
+            axes.set_ylim(min(heights) - room, max(heights) + room)
         axes.set_xlabel("Step")
         axes.set_ylabel(measure)
         figure.savefig(path, format="png", dpi=RESOLUTION["png"], metadata={"Software": None})
 
 
+EARLY = 20  # the first twentieth of a curve may leave the picture
+MARGIN = 0.08  # of the heights that are shown
 FEW = 30  # points of a curve that are drawn as points too
