@@ -314,7 +314,9 @@ class _Job:
             run.log.append({"step": last["step"], "epoch": last["epoch"], "split": f"stopped: {run.stopped}"})
         if options.log:
             with TableWriter(self._partial[options.log]) as table:
-                table.append({name: [_cell(row.get(name)) for row in run.log] for name in COLUMNS})
+                # Bits of hidden tokens must not be taken for those of a causal model.
+                names = {"bits_per_base": "masked_bits_per_base"} if options.objective == "masked" else {}
+                table.append({names.get(name, name): [_cell(row.get(name)) for row in run.log] for name in COLUMNS})
         if options.figure:
             curves = {split: [row for row in run.log if row["split"] == split] for split in ("training", "validation")}
             draw_training(
