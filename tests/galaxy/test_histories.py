@@ -32,6 +32,28 @@ def test_an_uploaded_model_is_recognised_and_used(
     assert found[0].shape == (80, 64)
 
 
+def test_a_model_pretrained_in_a_history_is_embedded_and_generated_with(
+    galaxy: GalaxyServer, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    gi = client.connect(galaxy)
+    history = client.create_history(gi, "pretrained model")
+    genome = client.upload(gi, history, TEST_DATA / "human_mitochondrion.fasta", "fasta")
+    inputs = {"input|select": "sequences", "input|sequences": {"src": "hda", "id": genome}, "training|max_steps": "10"}
+    trained = client.run_tool(gi, history, "dnalm_pretrain", inputs)
+    model = {"model_source|select": "history", "model_source|model": {"src": "hda", "id": trained.datasets["output"]}}
+    sequences = client.upload(gi, history, TEST_DATA / "two_genomes.fasta", "fasta")
+    embedding = {"input|select": "sequences", "input|sequences": {"src": "hda", "id": sequences}}
+    embedded = client.run_tool(
+        gi, history, "dnalm_embed", embedding | {f"kind|{name}": given for name, given in model.items()}
+    )
+    folder = tmp_path_factory.mktemp("outputs")
+    client.save_outputs(gi, embedded, folder)
+    assert anndata.read_h5ad(folder / "embeddings.h5ad").shape == (80, 64)
+    generated = client.run_tool(gi, history, "dnalm_generate", model | {"number": "2"})
+    client.save_outputs(gi, generated, folder)
+    assert (folder / "sequences.fasta").read_text().count(">") == 2
+
+
 def test_a_failed_job_tells_its_sentence(galaxy: GalaxyServer) -> None:
     gi = client.connect(galaxy)
     history = client.create_history(gi, "failed job")
