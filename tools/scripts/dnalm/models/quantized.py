@@ -6,6 +6,7 @@ stay float32. The scales of what comes in depend on all that is multiplied at on
 """
 
 import logging
+import os
 import platform
 import tempfile
 from collections.abc import Iterator, Sequence
@@ -47,6 +48,7 @@ class QuantizedEncoder:
 
     def __init__(self, model: LanguageModel, layers: Sequence[int]) -> None:
         refuse_unquantizable(model)
+        os.environ["ORT_DISABLE_TELEMETRY"] = "1"  # read when it is imported; the default is to report to its makers
         self._model, self._layers, self._outputs = model, tuple(layers), sorted(set(layers))
         try:
             with tempfile.TemporaryDirectory() as folder, _quiet_libraries():
