@@ -46,6 +46,8 @@ TARGETS = {
     "float32 / unsorted batches of 32": ">= 1.7",
     "bfloat16 / model card": ">= 600",
     "lowest cosine of bfloat16 with float32": ">= 0.9999",
+    "int8 / float32": ">= 2.5",
+    "lowest cosine of int8 with float32": ">= 0.998",
     "batches of 1,024 tokens / 4,096": ">= 1.2",
     "batches of 1,024 tokens / 16,384": ">= 1.5",
     "6-mer tokenizing, Mb/s": ">= 50",
@@ -76,7 +78,7 @@ def main() -> None:
     sequences = ["".join(generator.choice(list("ACGT"), length)) for length in lengths]
     with tempfile.TemporaryDirectory() as folder:
         write_model(Path(folder))
-        variants, cosine = make_variants(Path(folder), sequences, arguments.card_sequences)
+        variants, cosines = make_variants(Path(folder), sequences, arguments.card_sequences)
         rates: dict[str, list[float]] = {name: [] for name in variants}
         for number in range(arguments.rounds):
             for name, (run, count) in variants.items():
@@ -91,7 +93,9 @@ def main() -> None:
         "float32 / one by one": rate["float32"] / rate["one by one"],
         "bfloat16 / model card": rate["bfloat16"] / rate["model card"],
         "bfloat16 / float32": rate["bfloat16"] / rate["float32"],
-        "lowest cosine of bfloat16 with float32": cosine,
+        "lowest cosine of bfloat16 with float32": cosines["bfloat16"],
+        "int8 / float32": rate["int8"] / rate["float32"],
+        "lowest cosine of int8 with float32": cosines["int8"],
         "batches of 1,024 tokens / 4,096": rate["float32"] / rate["4,096 tokens"],
         "batches of 1,024 tokens / 16,384": rate["float32"] / rate["16,384 tokens"],
         "share of the matrix multiplication rate": rate["float32"] * flops_a_sequence(lengths) / rate["GEMM"],
@@ -139,16 +143,21 @@ def write_model(folder: Path) -> None:
 
 def make_variants(
     folder: Path, sequences: list[str], card_sequences: int
-) -> tuple[dict[str, tuple[Callable[[], object], int]], float]:
-    """Return what is compared, each with what it counts (sequences, or operations), and the cosine of bfloat16."""
+) -> tuple[dict[str, tuple[Callable[[], object], int]], dict[str, float]]:
+    """Return what is compared, each with what it counts (sequences, or operations), and cosines of lower precisions."""
     machine = prepare_machine("cpu", 1, None)
     model = load_language_model(open_model(folder))
     encodings = model.encode(sequences)
     eager = transformers.EsmForMaskedLM.from_pretrained(folder, attn_implementation="eager", trust_remote_code=False)
     plain = transformers.EsmForMaskedLM.from_pretrained(folder, attn_implementation="sdpa", trust_remote_code=False)
-    lower = ModelRepresentation(load_language_model(open_model(folder)), ModelChoices(), machine)
+    lower, lowest = (
+        ModelRepresentation(load_language_model(open_model(folder)), ModelChoices(), machine) for _ in range(2)
+    )
     names = [str(number) for number in range(len(sequences))]
-    cosine = lower.change_precision("bfloat16", names, sequences)
+    cosines = {
+        "bfloat16": lower.change_precision("bfloat16", names, sequences),
+        "int8": lowest.change_precision("int8", names, sequences),
+    }
     left, right = torch.randn(GEMM_SIZE, HIDDEN), torch.randn(HIDDEN, FEED_FORWARD)
 
     def ours(budget: int) -> Callable[[], object]:
@@ -170,11 +179,12 @@ def make_variants(
         "4,096 tokens": (ours(4_096), count),
         "float32": (ours(machine.batch_tokens), count),
         "bfloat16": (lambda: lower.embed(names, sequences), count),
+        "int8": (lambda: lowest.embed(names, sequences), count),
         "tokenizing": (lambda: [model.tokenizer.encode(sequences) for _ in range(TOKENIZED_TIMES)], bases),
         "plain start": (lambda: in_a_process("-c", PLAIN_START, str(folder), first_ids), 1),
         "our start": (lambda: in_a_process(*ours_alone), 1),
         "GEMM": (lambda: [left @ right for _ in range(200)], 200 * 2 * GEMM_SIZE * HIDDEN * FEED_FORWARD),
-    }, cosine
+    }, cosines
 
 
 def like_the_model_card(model: nn.Module, encodings: list[Encoding]) -> object:

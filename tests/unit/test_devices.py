@@ -4,7 +4,7 @@ from pathlib import Path
 import pytest
 import torch
 from dnalm.engine import devices
-from dnalm.engine.devices import prepare_machine, thread_count
+from dnalm.engine.devices import device_for, prepare_machine, thread_count
 from dnalm.errors import UserError
 
 
@@ -54,3 +54,17 @@ def test_the_machine_is_described_in_one_line() -> None:
     assert machine.description.endswith("1 thread")
     assert machine.batch_tokens == 1_024
     assert torch.get_num_threads() == 1
+
+
+def test_int8_is_for_the_cpu_and_says_when_a_gpu_is_left_out(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    assert [device_for(device, "int8") for device in ("auto", "cpu")] == ["cpu", "cpu"]
+    assert [device_for(device, "bfloat16") for device in ("auto", "cpu", "cuda")] == ["auto", "cpu", "cuda"]
+    assert capsys.readouterr().out == ""
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    assert device_for("auto", "int8") == "cpu"
+    assert "the GPU is not used" in capsys.readouterr().out
+    with pytest.raises(UserError, match="int8 is for the CPU; on a GPU choose bfloat16 or float32"):
+        device_for("cuda", "int8")

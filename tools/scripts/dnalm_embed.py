@@ -58,7 +58,12 @@ def parser() -> argparse.ArgumentParser:
         "--window-overlap", type=float, default=0.25, help="share of a window that it has in common with the next"
     )
     options.add_argument("--both-strands", action="store_true", help="average with the reverse complement")
-    options.add_argument("--dtype", choices=["float32", "bfloat16"], default="float32", help="numbers of the model")
+    options.add_argument(
+        "--dtype",
+        choices=["float32", "bfloat16", "int8"],
+        default="float32",
+        help="numbers of the model; int8 is for hidden states of encoders on a CPU",
+    )
     options.add_argument("--seed", type=int, default=0, help="of random numbers; embedding draws none")
     options.add_argument("--output", type=Path, required=True, help="file of embeddings")
     options.add_argument(

@@ -51,6 +51,21 @@ def prepare_machine(device: str, threads: int | None, batch_tokens: int | None, 
     return Machine(torch.device(kind), number, batch_tokens or BATCH_TOKENS[kind])
 
 
+def device_for(device: str, dtype: str) -> str:
+    """Return the device for a kind of numbers: int8 runs on the CPU, and says so where 'auto' would take a GPU.
+
+    Raises:
+        UserError: int8 is asked for on 'cuda'.
+    """
+    if dtype != "int8":
+        return device
+    if device == "cuda":
+        raise UserError("int8 is for the CPU; on a GPU choose bfloat16 or float32.")
+    if device == "auto" and torch.cuda.is_available():
+        print("int8 is for the CPU: the GPU is not used; bfloat16 would use it", flush=True)
+    return "cpu"
+
+
 def thread_count(asked: int | None) -> int:
     """Return the least of what is asked, Galaxy's slots, the processors this process may use, and the cgroup's quota.
 

@@ -1,6 +1,7 @@
 """Run a model over many pieces of tokens: batched, without autograd, each result with its piece."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
 
@@ -58,20 +59,66 @@ def run_pieces(
         DeviceMemoryError: one piece alone is too large for the GPU's memory.
         UserError: the model makes NaN or infinity of a piece.
     """
+
+    def batches() -> Iterator[tuple[list[int], Results]]:
+        for batch in length_buckets(lengths, machine.batch_tokens):
+            pieces = {index: piece(index) for index in batch}
+            yield from _forward(pieces, batch, states, reduce, pad_id, machine.device)
+
+    return _in_order(batches(), len(lengths), on_batch)
+
+
+def run_apart(
+    lengths: Sequence[int],
+    piece: Callable[[int], Piece],
+    states: Callable[[Tensor], Tensor],
+    reduce: Reduce,
+    threads: int,
+    on_piece: Callable[[list[int]], None] = lambda indices: None,
+) -> Results:
+    """Return one result a piece, in the order given; each is run by itself on one of the CPU's threads, longest first.
+
+    No result depends on another piece or on the number of threads, to the last bit.
+
+    Args:
+        lengths: tokens of each piece.
+        piece: see `run_pieces`; called from several threads, as are the next two.
+        states: from input ids, shape (1, tokens), to one vector a token, shape (1, tokens, dimensions).
+        reduce: see `run_pieces`.
+        threads: how many pieces are run at once.
+        on_piece: told the index of each piece when it is done, in a list.
+
+    Raises:
+        UserError: the model makes NaN or infinity of a piece.
+    """
+
+    def run(index: int) -> tuple[list[int], Results]:
+        return [index], _results([piece(index)], lambda ids, mask: states(ids), reduce, 0, torch.device("cpu"))
+
+    order = sorted(range(len(lengths)), key=lambda index: -lengths[index])
+    pool = ThreadPoolExecutor(threads, initializer=torch.set_num_threads, initargs=(1,))
+    try:
+        return _in_order(pool.map(run, order), len(lengths), on_piece)
+    finally:
+        pool.shutdown(cancel_futures=True)
+
+
+def _in_order(
+    batches: Iterable[tuple[list[int], Results]], count: int, on_batch: Callable[[list[int]], None]
+) -> Results:
+    """Put each result where its index says; refuse what is not finite."""
     results: Results = []
-    for batch in length_buckets(lengths, machine.batch_tokens):
-        pieces = {index: piece(index) for index in batch}
-        for indices, found in _forward(pieces, batch, states, reduce, pad_id, machine.device):
-            if not all(np.isfinite(result).all() for result in found):
-                raise UserError("The model makes NaN or infinite numbers of a sequence; use another model, or float32.")
-            # One block for all: small ones between the batches' large ones would keep freed memory from being used again.
-            results = results or list(np.empty((len(lengths), found[0].shape[-1]), dtype=np.float32))
-            for index, result in zip(indices, found, strict=True):
-                if result.ndim == 1:
-                    results[index][:] = result
-                else:
-                    results[index] = result
-            on_batch(indices)
+    for indices, found in batches:
+        if not all(np.isfinite(result).all() for result in found):
+            raise UserError("The model makes NaN or infinite numbers of a sequence; use another model, or float32.")
+        # One block for all: small ones between the batches' large ones would keep freed memory from being used again.
+        results = results or list(np.empty((count, found[0].shape[-1]), dtype=np.float32))
+        for index, result in zip(indices, found, strict=True):
+            if result.ndim == 1:
+                results[index][:] = result
+            else:
+                results[index] = result
+        on_batch(indices)
     return results
 
 

@@ -11,13 +11,14 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from dnalm.engine.devices import DTYPES, Machine
-from dnalm.engine.inference import DeviceMemoryError, Piece, run_pieces
+from dnalm.engine.inference import DeviceMemoryError, Piece, run_apart, run_pieces
 from dnalm.errors import UserError
 from dnalm.methods import baselines
 from dnalm.methods.pooling import Pooling, Weights, combine, reduce_states, token_weights
 from dnalm.methods.strands import reverse_complement
 from dnalm.methods.windows import TokenWindow, token_windows
 from dnalm.models.language_model import LanguageModel
+from dnalm.models.quantized import QuantizedEncoder
 from dnalm.models.tokenizers import Encoding, Ids
 
 # Sequences on which the deviation of a lower precision is measured.
@@ -100,6 +101,7 @@ class ModelRepresentation:
         self._layers = tuple(model.layer_number(layer) for layer in choices.layers)
         self._deviation: float | None = None
         self._dtype: torch.dtype | None = None
+        self._quantized: QuantizedEncoder | None = None
         if choices.pooling == "cls":
             self._check_cls()
 
@@ -140,7 +142,7 @@ class ModelRepresentation:
     def change_precision(self, dtype: str, names: Sequence[str], sequences: Sequence[str]) -> float:
         """Change to a lower precision; return the lowest cosine with float32 over the first sequences.
 
-        Where float32 does not fit into the GPU, it is computed on the CPU.
+        Where float32 does not fit into the GPU, it is computed on the CPU. int8 is for hidden states on the CPU.
         """
         names, sequences = names[:COMPARED], sequences[:COMPARED]
         machine = self._machine
@@ -151,7 +153,10 @@ class ModelRepresentation:
             self._dtype, self._machine = None, replace(machine, device=torch.device("cpu"))
             exact = self.embed(names, sequences)
         self._dtype, self._machine = None, machine
-        self._move(DTYPES[dtype])
+        if dtype == "int8":
+            self._quantized = QuantizedEncoder(self._model, self._layers)
+        else:
+            self._move(DTYPES[dtype])
         cosines = []
         for one, other in zip(exact, self.embed(names, sequences), strict=True):
             first, second = np.atleast_2d(one.vectors), np.atleast_2d(other.vectors)
@@ -200,17 +205,21 @@ class ModelRepresentation:
             left.subtract(owners)
             on_done(sum(copies[strands[owner]] for owner in set(owners) if left[owner] == 0))
 
-        parts = iter(
-            run_pieces(
-                [plans[owner].length(window) for owner, window in pieces],
-                lambda index: plans[pieces[index][0]].piece(pieces[index][1]),
-                self._states,
-                lambda states, weights: reduce_states(self._choices.pooling, states, weights),
-                self._model.pad_id,
-                self._machine,
-                count_done,
+        lengths = [plans[owner].length(window) for owner, window in pieces]
+
+        def piece(index: int) -> Piece:
+            owner, window = pieces[index]
+            return plans[owner].piece(window)
+
+        def reduce(states: Tensor, weights: Tensor) -> list[Tensor]:
+            return reduce_states(self._choices.pooling, states, weights)
+
+        if self._quantized is None:
+            parts = iter(
+                run_pieces(lengths, piece, self._states, reduce, self._model.pad_id, self._machine, count_done)
             )
-        )
+        else:
+            parts = iter(run_apart(lengths, piece, self._states, reduce, self._machine.threads, count_done))
         of_strand: dict[str, Embedded] = {}
         for bases, plan in zip(strands, plans, strict=True):
             of_strand[bases] = plan.result(self._choices.pooling, [next(parts) for _ in plan.windows])
@@ -236,13 +245,16 @@ class ModelRepresentation:
             status=found.status,
         )
 
-    def _states(self, input_ids: Tensor, attention_mask: Tensor | None) -> Tensor:
+    def _states(self, input_ids: Tensor, attention_mask: Tensor | None = None) -> Tensor:
         """Return what the representation takes of the model; shape (batch, tokens, dimensions)."""
         if self._choices.representation == "logits":
             return self._model.logits(input_ids, attention_mask)
         if self._choices.representation == "lm-head-norm":
             return self._model.head_norm(input_ids, attention_mask)
-        states = self._model.hidden_states(input_ids, attention_mask, self._layers)
+        if self._quantized is None:
+            states = self._model.hidden_states(input_ids, attention_mask, self._layers)
+        else:
+            states = self._quantized.hidden_states(input_ids)
         if len(states) == 1:
             return states[0]
         if self._choices.combine_layers == "concatenate":

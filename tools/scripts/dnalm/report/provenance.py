@@ -11,11 +11,16 @@ PACKAGES = ("torch", "transformers", "tokenizers", "safetensors", "numpy")
 
 
 def provenance(
-    tool: str, options: dict[str, Any], model: dict[str, Any], device: str, counts: dict[str, int]
+    tool: str,
+    options: dict[str, Any],
+    model: dict[str, Any],
+    device: str,
+    counts: dict[str, int],
+    packages: Sequence[str] = (),
 ) -> dict[str, Any]:
     """Return the facts that make a result reproducible; no times and no paths, so that equal runs are equal bytes."""
     said = {"tool": tool, "options": options, "model": model, "device": device, "counts": counts}
-    return said | {"versions": versions(PACKAGES)}
+    return said | {"versions": versions([*PACKAGES, *packages])}
 
 
 def versions(packages: Sequence[str]) -> dict[str, str]:

@@ -11,7 +11,7 @@ from typing import Any, cast
 import numpy as np
 from numpy.typing import NDArray
 
-from dnalm.engine.devices import Machine, prepare_machine
+from dnalm.engine.devices import Machine, device_for, prepare_machine
 from dnalm.engine.representations import (
     Combination,
     Embedded,
@@ -30,6 +30,7 @@ from dnalm.formats.outputs import whole_or_nothing
 from dnalm.formats.regions import RegionReader, RegionRecord
 from dnalm.formats.tables import TableWriter
 from dnalm.methods.pooling import Pooling
+from dnalm.models.quantized import refuse_unquantizable
 from dnalm.models.registry import load_language_model
 from dnalm.models.sources import open_model
 from dnalm.report.progress import Progress
@@ -78,7 +79,8 @@ def embed(options: EmbeddingOptions) -> None:
         UserError: sequences, model or options cannot be used.
     """
     _check(options)
-    machine = prepare_machine(options.device, options.threads, options.batch_tokens, options.seed)
+    device = device_for(options.device, options.dtype)
+    machine = prepare_machine(device, options.threads, options.batch_tokens, options.seed)
     print(f"Device: {machine.description}; {options.dtype}", flush=True)
     outputs = [options.output, *([options.summary] if options.summary else [])]
     inputs = [path for path in (options.sequences, options.genome, options.regions, options.model) if path]
@@ -107,7 +109,9 @@ def embed(options: EmbeddingOptions) -> None:
             if summary:
                 summary.append(columns | {"embedding_norm": [_norm(found.vectors) for found in embedded]})
             _count(counts, columns, seen)
-        facts = provenance("dnalm_embed", _choices(options), representation.facts(), machine.device.type, dict(counts))
+        packages = ("onnxruntime",) if options.dtype == "int8" else ()
+        about_model, kind = representation.facts(), machine.device.type
+        facts = provenance("dnalm_embed", _choices(options), about_model, kind, dict(counts), packages)
         writer.finish(facts)
         _report(counts, facts)
 
@@ -122,6 +126,10 @@ def _check(options: EmbeddingOptions) -> None:
     if options.layer and options.representation != "hidden":
         raise UserError(
             f"The representation '{options.representation}' has no layers to choose; use hidden for a layer."
+        )
+    if options.dtype == "int8" and options.representation != "hidden":
+        raise UserError(
+            f"int8 is for hidden states; for the representation '{options.representation}' choose bfloat16 or float32."
         )
     if options.pooling_weights == "bases" and (options.pooling != "mean" or options.special_tokens == "keep"):
         raise UserError(
@@ -163,6 +171,8 @@ def _representation(options: EmbeddingOptions, machine: Machine) -> Representati
         return OneHotRepresentation(options.pooling == "none", options.both_strands)
     assert options.model is not None
     model = load_language_model(open_model(options.model), head=options.representation != "hidden")
+    if options.dtype == "int8":
+        refuse_unquantizable(model)
     choices = ModelChoices(
         representation=cast(Taken, options.representation),
         layers=tuple(options.layer or [-1]),
