@@ -8,7 +8,7 @@ import pytest
 import torch
 from conftest import ARCHITECTURES
 from dnalm.engine.devices import prepare_machine
-from dnalm.engine.inference import Piece, pad, run_pieces
+from dnalm.engine.inference import Piece, pad, run_apart, run_pieces
 from dnalm.errors import UserError
 from dnalm.methods.pooling import reduce_states
 from dnalm.models.language_model import LanguageModel
@@ -131,3 +131,23 @@ def test_numbers_that_are_none_are_never_written(model: LanguageModel, monkeypat
     monkeypatch.setattr(model, "hidden_states", lambda *given: [states * float("nan") for states in whole(*given)])
     with pytest.raises(UserError, match="NaN or infinite"):
         run(model, pieces_of(model), 1_024)
+
+
+@pytest.mark.parametrize("threads", [1, 3])
+def test_pieces_run_apart_keep_their_order_and_are_reported(threads: int) -> None:
+    lengths = [3, 90, 1, 20, 90]
+    done: list[int] = []
+
+    def numbered(index: int) -> Piece:
+        return Piece(np.full(lengths[index], index), np.ones(lengths[index], dtype=np.float32))
+
+    def run(offset: float) -> list[np.ndarray]:
+        return run_apart(lengths, numbered, lambda ids: ids[..., None] + offset, by_mean, threads, done.extend)
+
+    def by_mean(states: torch.Tensor, weights: torch.Tensor) -> list[torch.Tensor]:
+        return list((states * weights[..., None]).sum(1) / weights.sum(1))
+
+    assert [float(result[0]) for result in run(0.0)] == [0, 1, 2, 3, 4]
+    assert done == [1, 4, 3, 0, 2]
+    with pytest.raises(UserError, match="NaN or infinite"):
+        run(float("nan"))
