@@ -161,7 +161,8 @@ class ModelRepresentation:
         for one, other in zip(exact, self.embed(names, sequences), strict=True):
             first, second = np.atleast_2d(one.vectors), np.atleast_2d(other.vectors)
             norms = np.linalg.norm(first, axis=1) * np.linalg.norm(second, axis=1)
-            cosines.append((first * second).sum(axis=1) / norms)
+            alike = np.all(first == second, axis=1)  # vectors of zeros among them, which have no cosine
+            cosines.append(np.where(alike, 1.0, (first * second).sum(axis=1) / np.where(norms > 0, norms, 1.0)))
         self._deviation = round(float(np.concatenate(cosines).min()), 6)
         return self._deviation
 
