@@ -173,8 +173,14 @@ def test_every_preset_trains_on_after_it_was_measured(
     (tmp_path / "c.json").write_text(json.dumps(config))
     options = ("--preset", preset, "--model-config", tmp_path / "c.json", "--window", 90, "--batch-size", 4)
     options += ("--sequences", MITOCHONDRION, "--max-steps", 6, "--evaluate-every", 2, "--threads", 1)
-    code, _, error = run_pretrain(*options, "--output", tmp_path / "m", "--log", tmp_path / "log")
+    outputs = ("--output", tmp_path / "m", "--log", tmp_path / "log", "--checkpoint", tmp_path / "checkpoint")
+    code, _, error = run_pretrain(*options, *outputs)
     assert code == 0, error
+    checkpoint = open_model(tmp_path / "checkpoint")
+    moments = [name for name in checkpoint.read_training_tensors() if name.endswith(".exp_avg")]
+    model = load_language_model(checkpoint, head=True).with_head
+    assert model is not None
+    assert len(moments) == len(list(model.parameters()))
     losses = [float(row["loss"]) for row in rows(tmp_path / "log") if row["split"] == "validation"]
     assert len(losses) == 3
     assert losses[2] < losses[0]

@@ -174,6 +174,7 @@ class LanguageModelTrainer(Trainer):
             disable_tqdm=True,
             remove_unused_columns=False,
             dataloader_num_workers=0,
+            ddp_find_unused_parameters=False,  # a test holds that each preset trains all of its own
             dataloader_pin_memory=machine.device.type == "cuda",
         )
         callbacks = [_Progress(self), _Limits(self)]
