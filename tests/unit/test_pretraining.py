@@ -10,6 +10,7 @@ from conftest import TEST_DATA, Run, running
 from dnalm.models.presets import PRESETS
 from dnalm.models.registry import load_language_model, new_language_model
 from dnalm.models.sources import open_model
+from dnalm.tasks.pretraining import PretrainingOptions, filled, read_windows
 
 MITOCHONDRION = TEST_DATA / "human_mitochondrion.fasta"
 SMALL = ("--window", 64, "--batch-size", 4, "--threads", 1, "--evaluate-every", 10)
@@ -122,3 +123,64 @@ def test_bits_per_base_are_those_of_the_model_token_by_token(run_pretrain: Run, 
         ]
         found.append(sum(bits) / len(bits))
     assert any(abs(float(row["bits_per_base"]) - bits) < 1e-4 for bits in found)
+
+
+BASES = "ACGTTGCAACGATTACCGATAGGATCCATGACCAGTACCATTAGACATGGACCTTGA"
+CASED = BASES[:20].lower() + BASES[20:]
+
+
+@pytest.mark.parametrize("kind", ["fasta", "table", "regions"])
+def test_soft_masked_bases_weigh_less_wherever_they_come_from(tmp_path: Path, kind: str) -> None:
+    (tmp_path / "s.fasta").write_text(f">a\n{CASED}\n>b\n{BASES[::-1]}\n")
+    (tmp_path / "s.csv").write_text(f"text\n{CASED}\n{BASES[::-1]}\n")
+    length = len(BASES)
+    (tmp_path / "s.bed").write_text(f"a\t0\t{length}\tx\t0\t-\nb\t0\t{length}\n")
+    data = {
+        "fasta": {"sequences": [tmp_path / "s.fasta"]},
+        "table": {"sequences": [tmp_path / "s.csv"]},
+        "regions": {"genome": tmp_path / "s.fasta", "regions": tmp_path / "s.bed"},
+    }[kind]
+    options = PretrainingOptions(tmp_path / "m", **data, soft_masked_weight=0.5, split="record")  # type: ignore[arg-type]
+    windows = read_windows(filled(options))
+    assert windows.weights is not None
+    expected = [0.5] * 20 + [1.0] * (length - 20)
+    assert windows.weights[0].tolist() == (expected[::-1] if kind == "regions" else expected)
+    assert windows.weights[1].tolist() == [1.0] * length
+
+
+def test_a_masked_models_bits_per_base_have_a_name_of_their_own(run_pretrain: Run, tmp_path: Path) -> None:
+    sizes = {"hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 16}
+    (tmp_path / "c.json").write_text(json.dumps({"model_type": "modernbert"} | sizes))
+    model = ("--model-config", tmp_path / "c.json", "--objective", "masked", "--max-steps", 20)
+    outputs = ("--output", tmp_path / "m", "--log", tmp_path / "log")
+    code, out, error = run_pretrain("--sequences", MITOCHONDRION, *SMALL, *model, *outputs)
+    assert code == 0, error
+    assert "bits a masked base" in out
+    assert "masked_bits_per_base" in rows(tmp_path / "log")[0]
+    assert "bits_per_base" not in rows(tmp_path / "log")[0]
+
+
+@pytest.mark.parametrize("preset", PRESETS)
+def test_every_preset_trains_on_after_it_was_measured(
+    run_pretrain: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, preset: str
+) -> None:
+    """Each architecture with its objective and words, made small; what measuring leaves behind must not stop it."""
+    small = {"hidden_size": 32, "num_hidden_layers": 2, "intermediate_size": 48}
+    config = {name: min(value, 8) if "num_" in name else value for name, value in PRESETS[preset].config.items()}
+    config |= small | {"num_attention_heads": 2}
+    config |= {"num_key_value_heads": 2, "head_dim": 16} if "num_key_value_heads" in config else {}
+    monkeypatch.setattr("dnalm.tasks.pretraining.VOCABULARY", 64)
+    (tmp_path / "c.json").write_text(json.dumps(config))
+    options = ("--preset", preset, "--model-config", tmp_path / "c.json", "--window", 90, "--batch-size", 4)
+    options += ("--sequences", MITOCHONDRION, "--max-steps", 6, "--evaluate-every", 2, "--threads", 1)
+    outputs = ("--output", tmp_path / "m", "--log", tmp_path / "log", "--checkpoint", tmp_path / "checkpoint")
+    code, _, error = run_pretrain(*options, *outputs)
+    assert code == 0, error
+    checkpoint = open_model(tmp_path / "checkpoint")
+    moments = [name for name in checkpoint.read_training_tensors() if name.endswith(".exp_avg")]
+    model = load_language_model(checkpoint, head=True).with_head
+    assert model is not None
+    assert len(moments) == len(list(model.parameters()))
+    losses = [float(row["loss"]) for row in rows(tmp_path / "log") if row["split"] == "validation"]
+    assert len(losses) == 3
+    assert losses[2] < losses[0]

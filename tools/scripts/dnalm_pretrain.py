@@ -74,7 +74,9 @@ def parser() -> argparse.ArgumentParser:
     model.add_argument("--name", help="what people call the new model")
     training = options.add_argument_group("training")
     training.add_argument("--epochs", type=number_between(float, 0.001, 100_000), help="passes over the data")
-    training.add_argument("--max-steps", type=number_between(int, 1, MOST), help="most steps, whatever the epochs say")
+    training.add_argument(
+        "--max-steps", type=number_between(int, 1, MOST), help="steps in all, whatever the epochs say"
+    )
     training.add_argument("--batch-size", type=number_between(int, 1, 100_000), help="windows a step and process")
     training.add_argument(
         "--gradient-accumulation",

@@ -6,7 +6,7 @@ own temporary folder, from numbers that were checked.
 
 import json
 import random
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -34,8 +34,17 @@ class TrainingState:
     facts: dict[str, Any]
 
 
-def capture(optimizer: torch.optim.Optimizer, scheduler: Any, trainer_state: Mapping[str, Any]) -> TrainingState:
-    """Return the state as it is now; the tensors are the living ones, to be written at once."""
+def capture(
+    optimizer: torch.optim.Optimizer, scheduler: Any, trainer_state: Mapping[str, Any], random_states: Sequence[Tensor]
+) -> TrainingState:
+    """Return the state as it is now; the tensors are the living ones, to be written at once.
+
+    Args:
+        optimizer: with its moments.
+        scheduler: of the learning rate.
+        trainer_state: steps and epochs.
+        random_states: of torch's generator on the CPU, one a process.
+    """
     state = optimizer.state_dict()
     tensors: dict[str, Tensor] = {}
     scalars: dict[str, dict[str, float]] = {}
@@ -45,7 +54,7 @@ def capture(optimizer: torch.optim.Optimizer, scheduler: Any, trainer_state: Map
                 tensors[f"{OPTIMIZER}{number}.{name}"] = value
             else:
                 scalars.setdefault(str(number), {})[name] = float(value)
-    tensors[f"{RANDOM}cpu"] = torch.get_rng_state()
+    tensors |= {f"{RANDOM}cpu.{number}": rng for number, rng in enumerate(random_states)}
     if torch.cuda.is_available():
         tensors |= {f"{RANDOM}cuda.{number}": rng for number, rng in enumerate(torch.cuda.get_rng_state_all())}
     version, words, gauss = random.getstate()
@@ -84,12 +93,31 @@ def unfold(state: TrainingState, folder: Path) -> None:
         rng: dict[str, Any] = {
             "python": (int(version), tuple(int(word) for word in words), gauss),
             "numpy": (str(kind), np.array(keys, dtype=np.uint32), int(position), int(has_gauss), float(cached)),
-            "cpu": state.tensors[f"{RANDOM}cpu"].clone(),
         }
         cuda = [tensor.clone() for name, tensor in sorted(state.tensors.items()) if name.startswith(f"{RANDOM}cuda.")]
         if cuda and torch.cuda.is_available():
             rng["cuda"] = cuda[0] if len(cuda) == 1 else cuda
-        torch.save(rng, folder / "rng_state.pth")
+        states = sum(name.startswith(f"{RANDOM}cpu.") for name in state.tensors)
+        for process in range(max(1, states)):
+            # The names that the trainer of one process, and of several, looks for.
+            name = "rng_state.pth" if states == 1 else f"rng_state_{process}.pth"
+            torch.save(rng | {"cpu": state.tensors[f"{RANDOM}cpu.{process}"].clone()}, folder / name)
         (folder / "trainer_state.json").write_text(json.dumps(facts["trainer"]))
     except (KeyError, TypeError, ValueError, AttributeError) as error:
-        raise UserError("The checkpoint's state of training is damaged; use an intact checkpoint.") from error
+        raise damaged_state() from error
+
+
+def steps_done(state: TrainingState) -> int:
+    """Return after how many steps a state was taken; raise UserError if it does not say."""
+    try:
+        steps: int = state.facts["trainer"]["global_step"]
+        if type(steps) is int and steps >= 0:
+            return steps
+    except (KeyError, TypeError):
+        pass
+    raise damaged_state()
+
+
+def damaged_state() -> UserError:
+    """Return the sentence for a state that `capture` does not make."""
+    return UserError("The checkpoint's state of training is damaged; use an intact checkpoint.")

@@ -44,6 +44,8 @@ def prepare_machine(device: str, threads: int | None, batch_tokens: int | None, 
     number = thread_count(threads)
     torch.set_num_threads(number)
     torch.manual_seed(seed)
+    if kind == "cuda" and (rank := os.environ.get("LOCAL_RANK")):  # one process of several, each with a device
+        torch.cuda.set_device(int(rank))
     torch.backends.cudnn.allow_tf32 = False  # float32 means float32, on a GPU too
     # The tokenizers library reads these before its first batch.
     os.environ["RAYON_NUM_THREADS"] = str(number)

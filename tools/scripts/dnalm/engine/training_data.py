@@ -31,7 +31,7 @@ class TokenizedWindows:
     """
 
     ids: NDArray[np.int32]
-    bases: NDArray[np.uint8]
+    bases: NDArray[np.uint16]
     weights: NDArray[np.float32]
     offsets: NDArray[np.int64]
 
@@ -118,6 +118,11 @@ class TrainingBatches(Dataset[Batch]):
 
     def __len__(self) -> int:
         return len(self._batches)
+
+    @property
+    def masked(self) -> bool:
+        """Whether hidden tokens are predicted rather than next ones."""
+        return self._masking is not None
 
     @property
     def tokens(self) -> int:

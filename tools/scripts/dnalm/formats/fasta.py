@@ -6,7 +6,7 @@ import os
 import string
 import zlib
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 from typing import BinaryIO, Self, cast
@@ -144,13 +144,10 @@ def _refuse_other_formats(start: bytes, name: str, lines_before: int) -> None:
 def _next_record(parser: Iterator[tuple[str, str]], number: int, name: str, keep_case: bool) -> SequenceRecord | None:
     """Return the next record, None at the end."""
     found = next(parser, None)
-    if found is None:
-        return None
-    record = _record(*found, number, name)
-    return replace(record, soft_masked=_lower_case(found[1])) if keep_case else record
+    return None if found is None else _record(*found, number, name, keep_case)
 
 
-def _record(title: str, letters: str, number: int, name: str) -> SequenceRecord:
+def _record(title: str, letters: str, number: int, name: str, keep_case: bool) -> SequenceRecord:
     """Return the record with its letters normalised, or raise UserError naming record and position."""
     words = title.split(maxsplit=1)
     if not words:
@@ -164,11 +161,13 @@ def _record(title: str, letters: str, number: int, name: str) -> SequenceRecord:
         raise UserError(f"{where} has a name of {len(words[0]):,} letters; use at most {LONGEST_ID:,}.")
     if not letters:
         raise UserError(f"{where} has no sequence; add one or remove the record.")
-    return normalised(words[0], letters, where)
+    return normalised(words[0], letters, where, keep_case)
 
 
-def normalised(name: str, letters: str, where: str) -> SequenceRecord:
+def normalised(name: str, letters: str, where: str, keep_case: bool = False) -> SequenceRecord:
     """Return a record of A, C, G, T and N from the letters of a file; `where` begins the sentence if one is foreign.
+
+    With `keep_case` the record tells which letters were lower case.
 
     Raises:
         UserError: a letter is no nucleotide code.
@@ -187,6 +186,7 @@ def normalised(name: str, letters: str, where: str) -> SequenceRecord:
         lower_case=lower_case,
         ambiguous=len(raw) - len(raw.translate(None, AMBIGUOUS)),
         uracil=raw.count(b"U"),
+        soft_masked=_lower_case(letters) if keep_case else None,
     )
 
 

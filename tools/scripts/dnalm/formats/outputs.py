@@ -11,8 +11,12 @@ LONGEST_NAME = 200  # bytes; file systems take 255, a partial output's name need
 
 
 @contextmanager
-def whole_or_nothing(outputs: Sequence[Path], inputs: Sequence[Path] = ()) -> Iterator[list[Path]]:
+def whole_or_nothing(
+    outputs: Sequence[Path], inputs: Sequence[Path] = (), *, some_may_lack: bool = False
+) -> Iterator[list[Path]]:
     """Yield one path beside each output to write to; rename them all at the end, or remove them all.
+
+    With `some_may_lack` an output that was not written is left as it was.
 
     Raises:
         UserError: an output is an input, another output, a folder or a device, or its folder does not exist.
@@ -26,7 +30,8 @@ def whole_or_nothing(outputs: Sequence[Path], inputs: Sequence[Path] = ()) -> It
     try:
         yield partials
         for partial, target in zip(partials, targets, strict=True):
-            partial.replace(target)
+            if partial.exists() or not some_may_lack:
+                partial.replace(target)
     finally:
         for partial in partials:
             partial.unlink(missing_ok=True)

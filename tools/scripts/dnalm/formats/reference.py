@@ -48,10 +48,10 @@ class Reference:
         self._fasta.close()
         self._folder.cleanup()
 
-    def fetch(self, contig: str, start: int, end: int, name: str) -> SequenceRecord:
+    def fetch(self, contig: str, start: int, end: int, name: str, keep_case: bool = False) -> SequenceRecord:
         """Return bases [start, end), 0-based, of the forward strand, as a record with a name."""
         letters = self._fasta.fetch(contig, start, end)
-        return normalised(name, letters, f"Region {contig}:{start + 1}-{end} of '{self.name}'")
+        return normalised(name, letters, f"Region {contig}:{start + 1}-{end} of '{self.name}'", keep_case)
 
     def _open(self, path: Path) -> pysam.FastaFile:
         """Open with the index of a server's genome where there is an up-to-date one, else with our own."""

@@ -40,12 +40,17 @@ class RegionReader:
 
     Every region is checked against the genome's contigs at once, before the first sequence is read.
 
+    Args:
+        genome: FASTA with the contigs.
+        regions: BED or GFF3.
+        keep_case: whether records are to tell which of their letters were lower case.
+
     Raises:
         UserError: a line is no region, a region lies on no contig of the genome or leaves it.
     """
 
-    def __init__(self, genome: Path, regions: Path) -> None:
-        self._regions = regions
+    def __init__(self, genome: Path, regions: Path, keep_case: bool = False) -> None:
+        self._regions, self._keep_case = regions, keep_case
         self._reference = Reference(genome)
         try:
             self._count = sum(1 for region in read_regions(regions) if self._check(region))
@@ -74,9 +79,14 @@ class RegionReader:
     def __iter__(self) -> Iterator[RegionRecord]:
         for region in read_regions(self._regions):
             self._read += 1
-            record = self._reference.fetch(region.contig, region.start, region.end, region.name)
-            bases = reverse_complement(record.bases) if region.strand == "-" else record.bases
-            yield RegionRecord(region.name, bases, record.lower_case, record.ambiguous, record.uracil, region=region)
+            record = self._reference.fetch(region.contig, region.start, region.end, region.name, self._keep_case)
+            bases, soft_masked = record.bases, record.soft_masked
+            if region.strand == "-":
+                bases = reverse_complement(bases)
+                soft_masked = None if soft_masked is None else soft_masked[::-1]
+            yield RegionRecord(
+                region.name, bases, record.lower_case, record.ambiguous, record.uracil, soft_masked, region
+            )
 
     def _check(self, region: Region) -> bool:
         where = f"Line {region.line} of '{self._regions.name}'"

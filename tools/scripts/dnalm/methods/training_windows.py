@@ -55,11 +55,12 @@ def random_split(windows: Intervals, fraction: float, generator: np.random.Gener
 
 
 def block_split(windows: Intervals, fraction: float, generator: np.random.Generator) -> Flags:
-    """Return which windows validate: one run of neighbours that holds a share of the windows, somewhere."""
+    """Return which windows validate: one run of neighbours on the genome that holds a share of them, somewhere."""
     count = min(max(1, round(fraction * len(windows))), len(windows) - 1)
     first = int(generator.integers(0, len(windows) - count + 1))
     validates = np.zeros(len(windows), dtype=np.bool_)
-    validates[first : first + count] = True
+    # Regions may come in any order.
+    validates[np.lexsort((windows.starts, windows.contigs))[first : first + count]] = True
     return validates
 
 
@@ -137,21 +138,20 @@ def near_duplicates(validation: Sequence[bytes], training: Sequence[bytes], thre
         training: sequences.
         threshold: the Jaccard index of the two sets of canonical 12-mers, estimated from sketches, from which they are.
     """
-    owners: dict[int, list[int]] = {}
-    sketches = []
-    for number, bases in enumerate(training):
-        sketches.append(sketch(bases))
-        for word in sketches[-1].tolist():
-            owners.setdefault(word, []).append(number)
+    sketches = [sketch(bases) for bases in training]
+    words = np.concatenate([np.zeros(0, dtype=np.uint64), *sketches])
+    owners = np.repeat(np.arange(len(sketches), dtype=np.int32), [len(found) for found in sketches])
+    order = np.argsort(words, kind="stable")
+    words, owners = words[order], owners[order]
     count = 0
     for bases in validation:
         own = sketch(bases)
-        shared: dict[int, int] = {}
-        for word in own.tolist():
-            for number in owners.get(word, ())[:MOST_OWNERS]:
-                shared[number] = shared.get(number, 0) + 1
-        best = sorted(shared, key=lambda number: -shared[number])[:MOST_COMPARED]
-        count += any(_jaccard(own, sketches[number]) >= threshold for number in best)
+        first, last = (np.searchsorted(words, own, side=side) for side in ("left", "right"))
+        spans = zip(first.tolist(), np.minimum(last, first + MOST_OWNERS).tolist(), strict=True)
+        sharing = np.concatenate([owners[:0], *(owners[start:end] for start, end in spans)])
+        candidates, shared = np.unique(sharing, return_counts=True)
+        best = candidates[np.argsort(-shared, kind="stable")[:MOST_COMPARED]]
+        count += any(_jaccard(own, sketches[number]) >= threshold for number in best.tolist())
     return count
 
 

@@ -1,10 +1,12 @@
 """From a stored model to a language model that runs: which code reads which architecture."""
 
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import SafetensorError
 from torch import Tensor, nn
 
 from dnalm.errors import UserError, shown
@@ -76,6 +78,8 @@ def new_language_model(
 
 
 MOST_LAYERS = 4_096
+# What of a config the tokenizer, or the objective, decides.
+FILLED = ("vocab_size", "pad_token_id", "bos_token_id", "eos_token_id", "architectures")
 
 
 def trainable(model: LanguageModel) -> nn.Module:
@@ -96,7 +100,13 @@ def published_tensors(model: LanguageModel, folder: Path) -> dict[str, Tensor]:
         folder: an empty folder of this job's own; the weights are mapped from files in it.
     """
     assert model.with_head is not None
-    return _architecture(model.stored).published_tensors(model.with_head, folder)
+    try:
+        return _architecture(model.stored).published_tensors(model.with_head, folder)
+    except SafetensorError as error:
+        # The library tells of a full disk in words alone.
+        if number := re.search(r"\(os error (\d+)\)", str(error)):
+            raise OSError(int(number[1]), str(error), str(folder)) from error
+        raise
 
 
 def refuse_unknown_architecture(config: Mapping[str, Any], name: str) -> None:

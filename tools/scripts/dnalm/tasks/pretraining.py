@@ -7,10 +7,12 @@ import os
 import shutil
 import signal
 import tempfile
+import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
+from types import FrameType
 from typing import Any, Literal
 
 import numpy as np
@@ -20,9 +22,19 @@ from numpy.typing import NDArray
 from dnalm import __version__
 from dnalm.engine.checkpoints import BEST, TrainingState
 from dnalm.engine.devices import Machine, prepare_machine
-from dnalm.engine.training import DIVERGED, LanguageModelTrainer, Run, TrainingSettings, diverged, train
+from dnalm.engine.training import (
+    DIVERGED,
+    NO_GAIN,
+    SIGNAL,
+    LanguageModelTrainer,
+    Run,
+    TrainingSettings,
+    diverged,
+    processes,
+    train,
+)
 from dnalm.engine.training_data import Batching, BatchPlan, Masking, TokenizedWindows, TrainingBatches
-from dnalm.errors import UserError
+from dnalm.errors import UserError, shown
 from dnalm.formats.fasta import FastaReader, SequenceRecord
 from dnalm.formats.outputs import whole_or_nothing
 from dnalm.formats.regions import RegionReader, RegionRecord
@@ -35,7 +47,7 @@ from dnalm.models.language_model import LanguageModel
 from dnalm.models.model_file import StoredModel, write_model_file
 from dnalm.models.presets import PRESETS, Objective, Preset
 from dnalm.models.published_files import read_config, read_tokenizer
-from dnalm.models.registry import load_language_model, new_language_model, published_tensors, trainable
+from dnalm.models.registry import FILLED, load_language_model, new_language_model, published_tensors, trainable
 from dnalm.models.sources import open_model
 from dnalm.models.vocabularies import all_kmers, learn_byte_pairs
 from dnalm.report.plots import Curve, draw_training
@@ -47,11 +59,11 @@ MOST_COMPARED = 200_000  # training windows that validation is compared with for
 # Byte pairs are learnt as dnalm_train_tokenizer does by default.
 VOCABULARY, LONGEST_WORD, MOST_LEARNT = 4_096, 1_000, 50_000_000
 TOKENIZED_TOGETHER = 4_096
-VALIDATION_TOKENS = 4_096  # a batch
 COLUMNS = ("step", "epoch", "split", "loss", "perplexity", "bits_per_base", "learning_rate", "tokens_per_second")
 MIXED = 0.25  # coefficient of variation of lengths from which packing was measured to win over grouping
 # Changing one of these changes what a checkpoint would go on with.
 DECISIVE = [
+    "preset",
     "objective",
     "window",
     "stride",
@@ -134,9 +146,10 @@ def pretrain(options: PretrainingOptions) -> None:
     Raises:
         UserError: data, model or options cannot be used, or the training diverged.
     """
+    started = time.monotonic()
     _check(options)
     options = filled(options)
-    machine = prepare_machine(options.device, options.threads, None, options.seed)
+    machine = prepare_machine(options.device, options.threads, options.batch_tokens, options.seed)
     main = int(os.environ.get("RANK", "0")) == 0
     said: Callable[[str], None] = print if main else _nothing
     said(f"Device: {machine.description}; {options.dtype}")
@@ -145,9 +158,9 @@ def pretrain(options: PretrainingOptions) -> None:
     optional = (options.checkpoint, options.log, options.figure, options.card)
     outputs = [options.output, *(path for path in optional if path)]
     with (
-        whole_or_nothing(outputs if main else [], inputs) as partials,
+        _told_to_end() as interruption,
+        whole_or_nothing(outputs if main else [], inputs, some_may_lack=True) as partials,
         _scratch() as folder,
-        _told_to_end() as interrupted,
     ):
         partial = dict(zip(outputs, partials, strict=True)) if main else {}
         windows = read_windows(options)
@@ -159,7 +172,9 @@ def pretrain(options: PretrainingOptions) -> None:
         batches = _batches(options, model, training, validation, machine)
         job = _Job(options, model, windows, batches, machine, folder, partial, resumed)
         said(job.description)
-        run = job.train(interrupted)
+        # From here on there is something to keep when the job is told to end.
+        interruption.awaited = True
+        run = job.train(started, interruption)
         if main:
             job.write(run)
             for sentence in job.results(run):
@@ -199,8 +214,8 @@ class _Job:
             f"{self._options.objective}; {tokens:,} tokens to train on in {len(self._batches[0]):,} batches an epoch"
         )
 
-    def train(self, interrupted: Callable[[], bool]) -> Run:
-        """Run the training, from its checkpoint where there is one."""
+    def train(self, started: float, interrupted: Callable[[], bool]) -> Run:
+        """Run the training, from its checkpoint where there is one; the time limit counts from `started`."""
         options = self._options
         run, state = Run(), None
         if self._resumed is not None:
@@ -213,6 +228,7 @@ class _Job:
             self._machine,
             self._folder,
             run,
+            started,
             self._keep_best,
             self._keep_checkpoint,
             interrupted,
@@ -228,21 +244,18 @@ class _Job:
                 f"The checkpoint '{checkpoint.name}' was trained on other windows; give the same sequences and the same "
                 "options of windows and split."
             )
-        for name in DECISIVE:
-            now, then = getattr(self._options, name), facts["options"].get(name)
-            if now != then:
-                raise UserError(
-                    f"The checkpoint '{checkpoint.name}' was trained with --{name.replace('_', '-')} {then}, now it is "
-                    f"{now}; use the same."
-                )
-        run = Run(**facts["run"])
-        run.stopped = ""
+        if facts.get("processes") != processes():
+            raise UserError(
+                f"The checkpoint '{checkpoint.name}' was trained by {shown(facts.get('processes'))} processes, now there "
+                f"are {processes()}; use as many."
+            )
+        run = Run.of_facts(facts["run"])
         tensors = checkpoint.read_training_tensors()
         best = {name.removeprefix(BEST): tensor for name, tensor in tensors.items() if name.startswith(BEST)}
         if best:
             self._best = self._folder / "best.safetensors"
             self._write_model(self._best, best)
-        return run, TrainingState(tensors, facts["state"])
+        return run, TrainingState(tensors, facts.get("state", {}))
 
     def _keep_best(self, scheduled: bool) -> None:
         """Keep the weights as they are now; those of an early end beside the best that a later job goes on with."""
@@ -259,8 +272,9 @@ class _Job:
         best = open_model(self._best).read_tensors() if self._best else {}
         facts = {
             "data": self._data,
+            "processes": processes(),
             "options": {name: getattr(self._options, name) for name in DECISIVE},
-            "run": vars(run),
+            "run": run.facts(),
             "state": state.facts,
         }
         partial = self._partial[self._options.checkpoint]
@@ -271,7 +285,7 @@ class _Job:
                 training=facts,
                 training_tensors=state.tensors | {f"{BEST}{name}": tensor for name, tensor in best.items()},
             )
-        partial.replace(self._options.checkpoint)
+        partial.replace(self._options.checkpoint.resolve())
 
     @contextlib.contextmanager
     def _published(self) -> Iterator[dict[str, torch.Tensor]]:
@@ -301,7 +315,7 @@ class _Job:
     def _provenance(self) -> dict[str, Any]:
         if self._resumed is not None:
             return self._resumed.provenance
-        options = {name: getattr(self._options, name) for name in ("preset", *DECISIVE)}
+        options = {name: getattr(self._options, name) for name in DECISIVE}
         origin = self._model.stored.provenance
         facts = {"name": self._model.stored.name} | ({"continued_from": origin} if origin else {})
         return provenance("dnalm_pretrain", options, facts, self._machine.device.type, dict(self._windows.counts))
@@ -310,13 +324,14 @@ class _Job:
         """Write the model, log, curve and card of a run; nothing of a model that never was measured."""
         options = self._options
         if run.stopped:
-            last = run.log[-1] if run.log else {"step": run.steps, "epoch": ""}
-            run.log.append({"step": last["step"], "epoch": last["epoch"], "split": f"stopped: {run.stopped}"})
+            epoch = next((row["epoch"] for row in run.log[-1:] if row["step"] == run.steps), "")
+            run.log.append({"step": run.steps, "epoch": epoch, "split": f"stopped: {run.stopped}"})
         if options.log:
             with TableWriter(self._partial[options.log]) as table:
-                # Bits of hidden tokens must not be taken for those of a causal model.
-                names = {"bits_per_base": "masked_bits_per_base"} if options.objective == "masked" else {}
-                table.append({names.get(name, name): [_cell(row.get(name)) for row in run.log] for name in COLUMNS})
+                table.append({self._heading(name): [_cell(row.get(name)) for row in run.log] for name in COLUMNS})
+        best = self._end or self._best
+        if best is None:
+            return
         if options.figure:
             curves = {split: [row for row in run.log if row["split"] == split] for split in ("training", "validation")}
             draw_training(
@@ -330,11 +345,12 @@ class _Job:
             )
         if options.card:
             self._partial[options.card].write_text(self._card(run), encoding="utf-8")
-        if best := self._end or self._best:
-            shutil.copyfile(best, self._partial[options.output])
-        if options.checkpoint and options.checkpoint.exists():
-            # It is whole already; the end renames what lies beside.
-            shutil.copyfile(options.checkpoint, self._partial[options.checkpoint])
+        shutil.copyfile(best, self._partial[options.output])
+
+    def _heading(self, column: str) -> str:
+        """Return a column's name in the log: bits of masked bases are not to be compared with those of all."""
+        masked = self._options.objective == "masked" and column == "bits_per_base"
+        return "masked_bits_per_base" if masked else column
 
     @property
     def _headline(self) -> str:
@@ -348,7 +364,8 @@ class _Job:
             sentences.append(
                 f"{self._headline} of the best model (step {run.best_step:,}) on validation: {best['bits_per_base']:.4f}"
             )
-        reasons = {"no gain": "validation did not become better any more", "signal": "the job was asked to end"}
+        reasons = {NO_GAIN: "validation did not become better any more", SIGNAL: "the job was asked to end"}
+        reasons[DIVERGED] = "its loss is no number any more"
         if run.stopped:
             sentences.append(f"Stopped after step {run.steps:,}: {reasons.get(run.stopped, run.stopped)}")
         return sentences
@@ -397,7 +414,8 @@ def filled(options: PretrainingOptions) -> PretrainingOptions:
         stride=options.stride or window,
         epochs=options.epochs or preset.epochs,
         batch_size=options.batch_size or preset.batch_size,
-        learning_rate=options.learning_rate or preset.learning_rate,
+        # 0 is a choice too.
+        learning_rate=preset.learning_rate if options.learning_rate is None else options.learning_rate,
     )
 
 
@@ -406,7 +424,7 @@ def _records(options: PretrainingOptions) -> Iterator[tuple[int, SequenceRecord]
     if options.genome is not None:
         assert options.regions is not None
         contigs: dict[str, int] = {}
-        with RegionReader(options.genome, options.regions) as reader:
+        with RegionReader(options.genome, options.regions, options.soft_masked_weight != 1) as reader:
             for record in reader:
                 assert isinstance(record, RegionRecord)
                 assert record.region is not None
@@ -414,7 +432,8 @@ def _records(options: PretrainingOptions) -> Iterator[tuple[int, SequenceRecord]
         return
     number = 0
     for path in options.sequences or []:
-        records: Any = read_sequence_table(path) if is_table(path) else FastaReader(path, keep_case=True)
+        read: Any = read_sequence_table if is_table(path) else FastaReader
+        records = read(path, keep_case=options.soft_masked_weight != 1)
         for record in records:
             yield number, record
             number += 1
@@ -433,8 +452,9 @@ def read_windows(options: PretrainingOptions) -> Windows:
         counts["bases"] += len(record.bases)
         first = record.region.start if isinstance(record, RegionRecord) and record.region else 0
         backwards = isinstance(record, RegionRecord) and record.region is not None and record.region.strand == "-"
-        cut = grid.window_grid(len(record.bases), options.window, options.stride, LEAST_BASES)
-        counts["records_too_short"] += not cut
+        whole_grid = grid.window_grid(len(record.bases), options.window, options.stride, 1)
+        cut = [(start, end) for start, end in whole_grid if end - start >= LEAST_BASES]
+        counts["records_too_short" if not cut else "ends_too_short"] += len(whole_grid) - len(cut)
         for start, end in cut:
             bases = record.bases[start:end]
             if bases.count("N") > options.max_n * len(bases):
@@ -459,6 +479,7 @@ def read_windows(options: PretrainingOptions) -> Windows:
     sequences = [sequences[number] for number in numbers]
     weights = [weights[number] for number in numbers] if weights else []
     validates = validates[kept]
+    counts["training_windows_not_compared"] = max(0, int((~validates).sum()) - MOST_COMPARED)
     counts["near_duplicates_in_validation"] = grid.near_duplicates(
         [sequences[number] for number in np.flatnonzero(validates)],
         [sequences[number] for number in np.flatnonzero(~validates)[:MOST_COMPARED]],
@@ -509,9 +530,11 @@ def _account(windows: Windows) -> list[str]:
     meanings = {
         "windows_with_too_many_n": "windows left out for their N",
         "records_too_short": f"records left out that have under {LEAST_BASES} bases",
+        "ends_too_short": f"ends of records left out that have under {LEAST_BASES} bases",
         "duplicate_windows": "windows left out that repeat another or its reverse complement",
         "windows_left_out_beside_validation": "windows left out because validation has some of their bases, or neighbours",
         "near_duplicates_in_validation": "validation windows much like one of training, kept",
+        "training_windows_not_compared": "training windows, the last ones, that validation was not compared with",
     }
     return sentences + [f"{meaning}: {counts[name]:,}" for name, meaning in meanings.items() if counts[name]]
 
@@ -521,6 +544,8 @@ def _fingerprint(windows: Windows) -> str:
     digest = hashlib.sha256(np.packbits(windows.validates).tobytes())
     for bases in windows.sequences:
         digest.update(bases + b"\n")
+    for weights in windows.weights or ():
+        digest.update(weights.tobytes())
     return digest.hexdigest()
 
 
@@ -533,7 +558,32 @@ def _open_checkpoint(options: PretrainingOptions) -> StoredModel | None:
         raise UserError(
             f"The model '{options.resume_from.name}' is no checkpoint; give the checkpoint of a pretraining."
         )
+    for name in DECISIVE:
+        now, then = getattr(options, name), facts["options"].get(name)
+        if now != then:
+            raise UserError(
+                f"The checkpoint '{stored.name}' was trained with --{name.replace('_', '-')} {shown(then)}, now it is "
+                f"{now}; use the same."
+            )
+    _refuse_other_model(options, stored)
     return stored
+
+
+def _refuse_other_model(options: PretrainingOptions, checkpoint: StoredModel) -> None:
+    """Raise UserError if a config, a tokenizer or a model to continue is given that is not the checkpoint's."""
+    config: dict[str, Any] = {}
+    tokenizer: dict[str, Any] | None = read_tokenizer(options.tokenizer) if options.tokenizer else None
+    if options.model_config:
+        config = read_config(options.model_config)
+    elif options.continue_from:
+        continued = open_model(options.continue_from)
+        config, tokenizer = continued.config, continued.tokenizer
+    other = [name for name, value in config.items() if name not in FILLED and checkpoint.config.get(name) != value]
+    if other or tokenizer not in (None, checkpoint.tokenizer):
+        what = f"{shown(other[0])} in its config" if other else "its tokenizer"
+        raise UserError(
+            f"The checkpoint '{checkpoint.name}' is of another model: it differs in {what}; give the checkpoint's own model."
+        )
 
 
 def _model(options: PretrainingOptions, windows: Windows, resumed: StoredModel | None) -> LanguageModel:
@@ -547,6 +597,8 @@ def _model(options: PretrainingOptions, windows: Windows, resumed: StoredModel |
                 f"The model '{stored.name}' is {'causal' if model.causal else 'masked'}, the objective {options.objective}; "
                 "change the objective, or the preset that brings it."
             )
+        if options.name:
+            model.stored = replace(model.stored, name=options.name)
         return model
     preset = PRESETS[options.preset]
     config = read_config(options.model_config) if options.model_config else preset.config
@@ -562,7 +614,13 @@ def _tokenizer(preset: Preset, windows: Windows) -> dict[str, Any]:
     else:
         chosen = zip(windows.sequences, windows.validates, strict=True)
         words = (word for bases, validates in chosen if not validates for word in pieces(bases.decode(), LONGEST_WORD))
-        tokenizer = learn_byte_pairs(evenly_thinned(words, MOST_LEARNT), VOCABULARY)
+        try:
+            tokenizer = learn_byte_pairs(evenly_thinned(words, MOST_LEARNT), VOCABULARY)
+        except UserError as error:
+            fact = str(error).partition(";")[0]
+            raise UserError(
+                f"{fact}; give more sequences, a smaller tokenizer, or a preset that reads letters."
+            ) from error
     return {"tokenizer.json": json.loads(tokenizer.to_str())}
 
 
@@ -589,7 +647,7 @@ def _tokenized(
                 clean = before[encoding.ends] == before[encoding.starts]
                 covered = (encoding.ends - encoding.starts) * clean
                 ids.append(encoding.ids.astype(np.int32))
-                bases.append(np.minimum(covered, 255).astype(np.uint8))
+                bases.append(np.minimum(covered, 65_535).astype(np.uint16))
                 weights.append(_token_weights(windows, number, encoding.starts, encoding.ends, other_strand))
                 lengths.append(len(encoding))
         return TokenizedWindows(
@@ -621,8 +679,8 @@ def _batches(
     machine: Machine,
 ) -> tuple[TrainingBatches, TrainingBatches]:
     windows, other_strands = training
-    if not (windows.bases > 0).any() or not (validation.bases > 0).any():
-        raise UserError("No token is left to predict; give sequences with fewer N.")
+    if not all(_is_predictable(options, tokens) for tokens in (windows, validation)):
+        raise UserError("No token is left to predict; give sequences with fewer N, or longer windows.")
     assert options.batch_size is not None
     masking = None
     if options.objective == "masked":
@@ -632,7 +690,7 @@ def _batches(
     lengths = windows.lengths if other_strands is None else np.maximum(windows.lengths, other_strands.lengths)
     batching = _batching(options, model, lengths)
     plan = BatchPlan(batching, options.batch_size, int(lengths.max()), options.seed)
-    rows = max(1, VALIDATION_TOKENS // int(validation.lengths.max()))
+    rows = max(1, machine.batch_tokens // int(validation.lengths.max()))
     measured = replace(plan, batching="grouped", batch_size=rows)
     return (
         TrainingBatches(windows, plan, model.pad_id, masking, other_strands),
@@ -640,16 +698,25 @@ def _batches(
     )
 
 
+def _is_predictable(options: PretrainingOptions, windows: TokenizedWindows) -> bool:
+    """Say whether any token has bases and, in a causal model, another before it."""
+    predicted = windows.bases > 0
+    if options.objective == "causal":
+        predicted[windows.offsets[:-1]] = False
+    return bool(predicted.any())
+
+
 PACKABLE = ("llama", "mistral", "mixtral")
 
 
 def _batching(options: PretrainingOptions, model: LanguageModel, lengths: NDArray[np.int64]) -> Batching:
     """Return how windows are put together: what was measured to be fastest, unless the user chose."""
-    packable = model.architecture in PACKABLE and options.objective == "causal"
+    config: Any = model.with_head.config if model.architecture in PACKABLE else None  # type: ignore[union-attr]
+    # The mask of a packed row knows of no sliding window.
+    slides = getattr(config, "sliding_window", None)
+    packable = config is not None and options.objective == "causal" and (not slides or lengths.max() <= slides)
     if options.batching == "packed" and not packable:
-        raise UserError(
-            f"The architecture {model.architecture} cannot read packed windows apart; use batching grouped."
-        )
+        raise UserError(f"The model ({model.architecture}) cannot read packed windows apart; use batching grouped.")
     if options.batching != "auto":
         return options.batching
     mixed = lengths.std() > MIXED * lengths.mean()
@@ -670,14 +737,36 @@ def _scratch() -> Iterator[Path]:
         yield Path(folder)
 
 
+@dataclass
+class _Interruption:
+    """Whether the job was told to end, once there is something to keep; before that it ends at once."""
+
+    awaited: bool = False
+    told: bool = False
+
+    def __call__(self) -> bool:
+        return self.told
+
+
 @contextlib.contextmanager
-def _told_to_end() -> Iterator[Callable[[], bool]]:
+def _told_to_end() -> Iterator[_Interruption]:
     """Turn the signals that end a job into a question that the training asks."""
-    told: list[int] = []
-    numbers = (signal.SIGTERM, signal.SIGINT)
-    usual = [signal.signal(number, lambda number, frame: told.append(number)) for number in numbers]
+    interruption = _Interruption()
+    usual = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)}
+
+    def tell(number: int, frame: FrameType | None) -> None:
+        handler = usual[signal.Signals(number)]
+        if interruption.awaited:
+            interruption.told = True
+        elif callable(handler):
+            handler(number, frame)
+        else:
+            raise SystemExit(128 + number)
+
+    for number in usual:
+        signal.signal(number, tell)
     try:
-        yield lambda: bool(told)
+        yield interruption
     finally:
-        for number, handler in zip(numbers, usual, strict=True):
+        for number, handler in usual.items():
             signal.signal(number, handler)
