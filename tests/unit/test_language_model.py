@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 import transformers
-from conftest import ARCHITECTURES, SHARED_DATA
+from conftest import ARCHITECTURES, SHARED_DATA, SIZES, VOCABULARY
 from dnalm.engine.inference import Piece, pad
 from dnalm.errors import UserError
 from dnalm.models import transformers_native
@@ -242,12 +242,24 @@ REFUSED: dict[str, tuple[str, Callable[[dict[str, Any], dict[str, torch.Tensor]]
         ),
         "change with the longest sequence of a batch",
     ),
+    "unsteady positions of one kind of layer": (
+        "modernbert",
+        lambda config, tensors: config["rope_parameters"]["full_attention"].update(rope_type="dynamic", factor=2.0),
+        "change with the longest sequence of a batch",
+    ),
     "endless labels": ("bert", lambda config, tensors: config.update(num_labels=10**9), "over 100,000 labels"),
     "endless list": ("gpt2", lambda config, tensors: config.update(n_layer=10**9), "n_layer = 1,000,000,000"),
     "deep": ("bert", lambda config, tensors: config.update(a={"b": {"c": {"d": {"e": {}}}}}), "nested too deep"),
     "no heads": ("bert", lambda config, tensors: config.update(num_attention_heads=0), "cannot be loaded"),
     "uneven heads": ("llama", lambda config, tensors: config.update(num_attention_heads=3), "model 'changed'"),
     "negative": ("llama", lambda config, tensors: config.update(hidden_size=-32), "model 'changed'"),
+    "negative heads": (
+        "bert",
+        lambda config, tensors: config.update(num_attention_heads=-4),
+        "num_attention_heads = -4",
+    ),
+    "negative window": ("mixtral", lambda config, tensors: config.update(sliding_window=-1), "sliding_window = -1"),
+    "negative choice": ("mixtral", lambda config, tensors: config.update(num_experts_per_tok=-1), "per_tok = -1"),
     "no layers": ("bert", lambda config, tensors: config.update(num_hidden_layers=0), "is unknown"),
     "no positions": ("bert", lambda config, tensors: config.update(max_position_embeddings=1), "has the shape"),
     "odd activation": ("bert", lambda config, tensors: config.update(hidden_act="foo"), "cannot be loaded"),
@@ -288,6 +300,16 @@ def test_remote_code_and_strange_pads_of_a_config_are_ignored(model_folder: Mode
     encodings = model.encode(SEQUENCES)
     with torch.inference_mode():
         assert torch.isfinite(model.hidden_states(*padded(encodings, model.pad_id), [3])[0]).all()
+
+
+@pytest.mark.parametrize("architecture", ["qwen2", "qwen3"])
+def test_a_bound_on_layers_may_exceed_their_number(tmp_path: Path, architecture: str) -> None:
+    """Qwen's max_window_layers is 28 by default, and a model of one layer has fewer tensors."""
+    model_class = getattr(transformers, ARCHITECTURES[architecture][0])
+    settings = SIZES | ARCHITECTURES[architecture][1] | {"num_hidden_layers": 1}
+    model_class(model_class.config_class(**settings)).save_pretrained(tmp_path)
+    (tmp_path / "vocab.txt").write_text("\n".join(VOCABULARY))
+    assert len(load_language_model(open_model(tmp_path)).layers) == 1
 
 
 def test_a_tokenizer_of_another_model_is_refused(model_folder: ModelFolder, tmp_path: Path) -> None:
