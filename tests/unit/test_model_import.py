@@ -21,6 +21,7 @@ from safetensors.torch import load_file, save_file
 ModelFolder = Callable[[str], Path]
 PARITY = REPOSITORY / "tests" / "parity" / "data"
 PUBLISHED = ["nt_v1", "nt_agro", "nt_v2", "dnabert2"]
+LONG_WORD = "ACGT" * 8
 TOKENIZER_FILES = ("tokenizer.json", "vocab.txt", "tokenizer_config.json", "special_tokens_map.json")
 
 
@@ -274,8 +275,19 @@ def _regex(pattern: str) -> Change:
     return rewrite
 
 
-def _other_text(files: Nameless) -> None:
-    files.files["--tokenizer-files"] = [PARITY / "kmer_tokenizer" / "README.md"]
+def _ids(word: str, number: int) -> Change:
+    def rewrite(files: Nameless) -> None:
+        description = json.loads((PARITY / "dnabert2" / "tokenizer.json").read_text())
+        description["model"]["vocab"][word] = number
+        for token in description["added_tokens"]:
+            token["id"] = description["model"]["vocab"][token["content"]]
+        for option in files.files:
+            files.files[option] = []
+        files.add("--config", (PARITY / "dnabert2" / "config.json").read_bytes())
+        files.add("--weights", (PARITY / "dnabert2" / "model.safetensors").read_bytes())
+        files.add("--tokenizer-files", json.dumps(description).encode())
+
+    return rewrite
 
 
 def _zip_bomb(files: Nameless) -> None:
@@ -320,6 +332,14 @@ BAD: dict[str, tuple[Change, str]] = {
     "NaN weights": (
         _tensors(lambda tensors: tensors["esm.encoder.layer.1.output.dense.weight"].fill_(torch.nan)),
         "NaN or infinite weights in 'esm.encoder.layer.1.output.dense.weight'",
+    ),
+    "a head that makes infinite numbers": (
+        _tensors(lambda tensors: tensors["lm_head.decoder.weight"].fill_(3e38)),
+        "makes NaN or infinity of a sequence",
+    ),
+    "empty weights": (
+        _tensors(lambda tensors: [tensor.zero_() for tensor in tensors.values()]),
+        "makes the same of every base",
     ),
     "a missing tensor": (
         _tensors(lambda tensors: tensors.pop("esm.encoder.layer.1.output.dense.weight")),
@@ -366,6 +386,9 @@ BAD: dict[str, tuple[Change, str]] = {
         lambda files: files.files["--weights"].append(files.files["--weights"][0]),
         "give each shard once",
     ),
+    "ids of a tokenizer that no sequence of a trial uses": (_ids(LONG_WORD, 4096), "makes the token id 4096"),
+    "a mask outside the vocabulary": (_ids("[MASK]", 9999), "makes the token id 9999"),
+    "ids of over 31 bits": (_ids("A", 2**31), "has ids of over 31 bits"),
     "no such file": (lambda files: files.files["--config"][0].unlink(), "No such file"),
 }
 
