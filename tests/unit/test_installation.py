@@ -206,6 +206,17 @@ def test_a_folder_of_the_server_is_copied_and_checked(
     assert str(tmp_path) not in (tmp_path / "models" / row["path"] / "dnalm.json").read_text()
 
 
+@pytest.mark.parametrize("card", ["license: [mit", "!!python/object/apply:os.system ['false']", "- mit", ""])
+def test_a_card_that_says_nothing_is_no_obstacle(
+    run_install: Run, model_folder: ModelFolder, tmp_path: Path, card: str
+) -> None:
+    folder = tmp_path / "model"
+    shutil.copytree(model_folder("bert"), folder)
+    (folder / "README.md").write_text(f"---\n{card}\n---\n")
+    assert run_install("--source", "folder", "--folder", folder)[0] == 0
+    assert row_of(tmp_path)["name"] == "model (licence not stated)"
+
+
 def test_a_licence_and_a_name_may_be_given(run_install: Run, model_folder: ModelFolder, tmp_path: Path) -> None:
     given = ["--licence", "CC-BY-NC-4.0", "--display-name", "Our model, β version"]
     assert run_install("--source", "folder", "--folder", model_folder("bert"), *given)[0] == 0

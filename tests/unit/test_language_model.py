@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 import transformers
-from conftest import ARCHITECTURES, SHARED_DATA
+from conftest import ARCHITECTURES, REPOSITORY, SHARED_DATA, SIZES, VOCABULARY
 from dnalm.engine.inference import Piece, pad
 from dnalm.errors import UserError
 from dnalm.models import transformers_native
@@ -106,6 +106,28 @@ def test_logits_equal_plain_transformers(model_folder: ModelFolder, architecture
         torch.testing.assert_close(model.logits(ids, None), expected, rtol=1e-5, atol=1e-5)
 
 
+@pytest.mark.parametrize("architecture", ARCHITECTURES)
+def test_attention_maps_equal_plain_transformers_and_their_rows_add_up_to_1(
+    model_folder: ModelFolder, architecture: str
+) -> None:
+    folder = model_folder(architecture)
+    model = load_language_model(open_model(folder))
+    reference = transformers.AutoModel.from_pretrained(folder, attn_implementation="eager", trust_remote_code=False)
+    encodings = model.encode(SEQUENCES)
+    input_ids, attention_mask = padded(encodings, model.pad_id)
+    with torch.inference_mode():
+        before = model.hidden_states(input_ids, attention_mask, [3])[0]
+        expected = reference.eval()(input_ids, attention_mask=attention_mask, output_attentions=True).attentions
+        for layer, found in zip([2, 0], model.attention_maps(input_ids, attention_mask, [2, 0]), strict=True):
+            for row, encoding in enumerate(encodings):
+                of_tokens = found[row, :, : len(encoding)]
+                torch.testing.assert_close(of_tokens, expected[layer][row, :, : len(encoding)], rtol=0, atol=1e-6)
+                torch.testing.assert_close(of_tokens.sum(-1), torch.ones_like(of_tokens[..., 0]), rtol=0, atol=1e-5)
+                assert not of_tokens[..., len(encoding) :].any()
+        # Maps are asked of kernels that hold them, and the usual ones are back afterwards.
+        assert torch.equal(model.hidden_states(input_ids, attention_mask, [3])[0], before)
+
+
 def test_the_first_norm_of_the_head_is_the_transformers_own(model_folder: ModelFolder) -> None:
     folder = model_folder("esm-rotary")
     model = load_language_model(open_model(folder), head=True)
@@ -118,6 +140,23 @@ def test_the_first_norm_of_the_head_is_the_transformers_own(model_folder: ModelF
         torch.testing.assert_close(
             model.head_norm(ids, None), reference.lm_head.layer_norm(dense), rtol=1e-5, atol=1e-5
         )
+
+
+@pytest.mark.parametrize("case", ["nt_v2", "dnabert2"])
+def test_the_first_norm_of_the_head_is_the_one_before_the_decoder(case: str) -> None:
+    folder = REPOSITORY / "tests" / "parity" / "data" / case
+    model = load_language_model(open_model(folder), head=True)
+    stored = load_file(folder / "model.safetensors")
+    ids = torch.from_numpy(model.encode(["ACGTTGCAACGGATTACAG"])[0].ids)[None]
+    with torch.inference_mode():
+        normed, logits = model.head_norm(ids, None), model.logits(ids, None)
+    decoder, bias = (
+        ("lm_head.decoder.weight", "lm_head.bias")
+        if case == "nt_v2"
+        else ("bert.embeddings.word_embeddings.weight", "cls.predictions.decoder.bias")
+    )
+    torch.testing.assert_close(normed @ stored[decoder].T + stored[bias], logits, rtol=1e-5, atol=1e-5)
+    assert normed.shape == (1, ids.shape[1], model.hidden_size)
 
 
 @pytest.mark.parametrize("architecture", ["llama", "mixtral"])
@@ -242,12 +281,24 @@ REFUSED: dict[str, tuple[str, Callable[[dict[str, Any], dict[str, torch.Tensor]]
         ),
         "change with the longest sequence of a batch",
     ),
+    "unsteady positions of one kind of layer": (
+        "modernbert",
+        lambda config, tensors: config["rope_parameters"]["full_attention"].update(rope_type="dynamic", factor=2.0),
+        "change with the longest sequence of a batch",
+    ),
     "endless labels": ("bert", lambda config, tensors: config.update(num_labels=10**9), "over 100,000 labels"),
     "endless list": ("gpt2", lambda config, tensors: config.update(n_layer=10**9), "n_layer = 1,000,000,000"),
     "deep": ("bert", lambda config, tensors: config.update(a={"b": {"c": {"d": {"e": {}}}}}), "nested too deep"),
     "no heads": ("bert", lambda config, tensors: config.update(num_attention_heads=0), "cannot be loaded"),
     "uneven heads": ("llama", lambda config, tensors: config.update(num_attention_heads=3), "model 'changed'"),
     "negative": ("llama", lambda config, tensors: config.update(hidden_size=-32), "model 'changed'"),
+    "negative heads": (
+        "bert",
+        lambda config, tensors: config.update(num_attention_heads=-4),
+        "num_attention_heads = -4",
+    ),
+    "negative window": ("mixtral", lambda config, tensors: config.update(sliding_window=-1), "sliding_window = -1"),
+    "negative choice": ("mixtral", lambda config, tensors: config.update(num_experts_per_tok=-1), "per_tok = -1"),
     "no layers": ("bert", lambda config, tensors: config.update(num_hidden_layers=0), "is unknown"),
     "no positions": ("bert", lambda config, tensors: config.update(max_position_embeddings=1), "has the shape"),
     "odd activation": ("bert", lambda config, tensors: config.update(hidden_act="foo"), "cannot be loaded"),
@@ -288,6 +339,16 @@ def test_remote_code_and_strange_pads_of_a_config_are_ignored(model_folder: Mode
     encodings = model.encode(SEQUENCES)
     with torch.inference_mode():
         assert torch.isfinite(model.hidden_states(*padded(encodings, model.pad_id), [3])[0]).all()
+
+
+@pytest.mark.parametrize("architecture", ["qwen2", "qwen3"])
+def test_a_bound_on_layers_may_exceed_their_number(tmp_path: Path, architecture: str) -> None:
+    """Qwen's max_window_layers is 28 by default, and a model of one layer has fewer tensors."""
+    model_class = getattr(transformers, ARCHITECTURES[architecture][0])
+    settings = SIZES | ARCHITECTURES[architecture][1] | {"num_hidden_layers": 1}
+    model_class(model_class.config_class(**settings)).save_pretrained(tmp_path)
+    (tmp_path / "vocab.txt").write_text("\n".join(VOCABULARY))
+    assert len(load_language_model(open_model(tmp_path)).layers) == 1
 
 
 def test_a_tokenizer_of_another_model_is_refused(model_folder: ModelFolder, tmp_path: Path) -> None:

@@ -151,6 +151,7 @@ def changed(change: Callable[[dict[str, Any]], object]) -> Callable[[Path], Stor
         (changed(lambda metadata: metadata.pop("tokenizer")), "holds weights but no tokenizer"),
         (changed(lambda metadata: metadata.update(config="{")), "'config' is no JSON"),
         (changed(lambda metadata: metadata.update(config="[]")), "'config' is no dict"),
+        (changed(lambda metadata: metadata.update(labels="[1]")), "its labels are not all text"),
         (changed(lambda metadata: metadata.update(dnalm="2")), "layout version '2'"),
     ],
 )

@@ -21,6 +21,7 @@ from safetensors.torch import load_file, save_file
 ModelFolder = Callable[[str], Path]
 PARITY = REPOSITORY / "tests" / "parity" / "data"
 PUBLISHED = ["nt_v1", "nt_agro", "nt_v2", "dnabert2"]
+LONG_WORD = "ACGT" * 8
 TOKENIZER_FILES = ("tokenizer.json", "vocab.txt", "tokenizer_config.json", "special_tokens_map.json")
 
 
@@ -137,6 +138,36 @@ def test_code_named_by_a_config_and_repeated_keys_are_mended_and_said(
     assert "auto_map" not in open_model(tmp_path / "model").config
 
 
+def test_code_named_by_a_tokenizer_is_mended_and_said(
+    run_import: Run, nameless: Callable[[Path], Nameless], tmp_path: Path
+) -> None:
+    files = nameless(PARITY / "dnabert2")
+    for path in files.files["--tokenizer-files"]:
+        content = json.loads(path.read_text())
+        if "tokenizer_class" in content:
+            path.write_text(json.dumps(content | {"auto_map": {"AutoTokenizer": ["evil.Tokenizer", None]}}))
+    code, out, _ = run_import(*files.arguments())
+    assert code == 0
+    assert "Mended: tokenizer_config.json names code to load (auto_map)" in out
+    assert "auto_map" not in open_model(tmp_path / "model").tokenizer["tokenizer_config.json"]
+
+
+def test_an_installed_folder_is_mended_as_it_is_exported(
+    run_export: Run, model_folder: ModelFolder, tmp_path: Path
+) -> None:
+    folder = tmp_path / "installed"
+    shutil.copytree(model_folder("mixtral"), folder)
+    config = json.loads((folder / "config.json").read_text())
+    strange = {"auto_map": {"AutoModel": "evil.Model"}, "pad_token_id": config["vocab_size"]}
+    (folder / "config.json").write_text(json.dumps(config | strange))
+    (folder / "tokenizer_config.json").write_text(json.dumps({"auto_map": {"AutoTokenizer": ["evil.Tokenizer", None]}}))
+    code, out, _ = run_export("--model", folder, "--output-directory", tmp_path / "exported")
+    assert code == 0
+    assert out.count("Mended: ") == 3
+    assert "auto_map" not in (tmp_path / "exported" / "tokenizer_config.json").read_text()
+    transformers.AutoModelForCausalLM.from_pretrained(tmp_path / "exported", trust_remote_code=False)
+
+
 def test_a_pad_token_behind_the_vocabulary_is_mended(
     run_import: Run, run_export: Run, nameless: Callable[[Path], Nameless], model_folder: ModelFolder, tmp_path: Path
 ) -> None:
@@ -193,11 +224,20 @@ def test_auto_tokenizer_reads_what_is_exported(
 ) -> None:
     assert run_import(*nameless(PARITY / case).arguments())[0] == 0
     assert run_export("--model", tmp_path / "model", "--output-directory", tmp_path / "exported")[0] == 0
-    class_name = "PreTrainedTokenizerFast" if case == "dnabert2" else "EsmTokenizer"
-    tokenizer = getattr(transformers, class_name).from_pretrained(tmp_path / "exported")
+    tokenizer = transformers.AutoTokenizer.from_pretrained(tmp_path / "exported", trust_remote_code=False)
     sequence = "ACGTTGCAACGATTTACCGATAGG"
     (encoding,) = load_language_model(open_model(tmp_path / "model")).encode([sequence])
     assert tokenizer(sequence)["input_ids"] == encoding.ids.tolist()
+
+
+def test_auto_tokenizer_reads_the_words_of_an_architecture_that_has_others(
+    run_export: Run, model_folder: ModelFolder, tmp_path: Path
+) -> None:
+    """BERT's own tokenizer would read a vocabulary of k-mers as pieces of words."""
+    assert run_export("--model", model_folder("bert"), "--output-directory", tmp_path / "exported")[0] == 0
+    tokenizer = transformers.AutoTokenizer.from_pretrained(tmp_path / "exported", trust_remote_code=False)
+    (encoding,) = load_language_model(open_model(model_folder("bert"))).encode(["ACGTTGCAACGN"])
+    assert tokenizer("ACGTTGCAACGN")["input_ids"] == encoding.ids.tolist()
 
 
 def test_what_is_exported_is_imported_again_bit_by_bit(
@@ -217,6 +257,74 @@ def test_a_folder_with_files_in_it_is_left_alone(run_export: Run, random_model: 
     assert code == 1
     assert "has files in it already; choose a new or an empty one." in error
     assert (tmp_path / "kept").read_text() == "mine"
+
+
+@pytest.mark.parametrize("place", ["link", "file", "nowhere/folder", "model/inside", "x" * 300, "."])
+def test_a_folder_that_may_not_be_made_is_refused_in_a_sentence(
+    run_export: Run, model_folder: ModelFolder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, place: str
+) -> None:
+    shutil.copytree(model_folder("bert"), tmp_path / "model")
+    (tmp_path / "link").symlink_to(tmp_path / "no" / "where")
+    (tmp_path / "file").write_text("mine")
+    (tmp_path / "here").mkdir()
+    monkeypatch.chdir(tmp_path / "here" if place == "." else tmp_path)
+    before = sorted(tmp_path.rglob("*"))
+    code, _, error = run_export("--model", tmp_path / "model", "--output-directory", place)
+    assert code == 1
+    assert error.count("\n") == 1
+    assert error.startswith("dnalm_export_model: ")
+    assert sorted(tmp_path.rglob("*")) == before
+
+
+@pytest.mark.parametrize("name", ["exported", "exported/summary"])
+def test_a_summary_in_the_place_of_the_export_is_refused(
+    run_export: Run, model_folder: ModelFolder, tmp_path: Path, name: str
+) -> None:
+    (tmp_path / "exported").mkdir()
+    arguments = ["--model", model_folder("bert"), "--output-directory", tmp_path / "exported"]
+    code, _, error = run_export(*arguments, "--summary", tmp_path / name)
+    assert code == 1
+    assert "lies in the folder of the export" in error
+    assert not list((tmp_path / "exported").iterdir())
+
+
+def test_names_and_licences_are_one_line_wherever_they_are_read(
+    run_import: Run, run_export: Run, nameless: Callable[[Path], Nameless], tmp_path: Path
+) -> None:
+    odd = ["--name", "a\nlicence: MIT", "--licence", "CC\n---\x1b[31m\udcff"]
+    code, out, _ = run_import(*nameless(PARITY / "nt_v2").arguments(*odd))
+    assert code == 0
+    assert "name: a licence: MIT\n" in out
+    assert facts(tmp_path)["licence"] == r"CC ---\x1b[31m\udcff"
+    assert open_model(tmp_path / "model").licence == r"CC ---\x1b[31m\udcff"
+    assert run_export("--model", tmp_path / "model", "--output-directory", tmp_path / "exported")[0] == 0
+    lines = (tmp_path / "exported" / "README.md").read_text().splitlines()
+    assert lines.count("---") == 2
+    assert r"- licence: CC ---\x1b[31m\udcff" in lines
+
+
+def test_half_a_pair_of_surrogates_in_a_config_is_kept(
+    run_import: Run, run_export: Run, nameless: Callable[[Path], Nameless], tmp_path: Path
+) -> None:
+    """JSON can name it, and no file can hold it."""
+    files = nameless(PARITY / "nt_v2")
+    files.change_config(note="\ud800é")
+    assert run_import(*files.arguments())[0] == 0
+    assert open_model(tmp_path / "model").config["note"] == "\ud800é"
+    assert run_export("--model", tmp_path / "model", "--output-directory", tmp_path / "exported")[0] == 0
+    assert open_model(tmp_path / "exported").config["note"] == "\ud800é"
+
+
+def test_settings_of_numbers_alone_are_no_vocabulary(
+    run_import: Run, nameless: Callable[[Path], Nameless], tmp_path: Path
+) -> None:
+    files = nameless(PARITY / "nt_v2")
+    files.files["--tokenizer-files"] = [
+        path for path in files.files["--tokenizer-files"] if not path.read_text().startswith("{")
+    ]
+    files.add("--tokenizer-files", b'{"model_max_length": 100}')
+    assert run_import(*files.arguments())[0] == 0
+    assert facts(tmp_path)["context_tokens"] == "100"
 
 
 # What users give by mistake or in malice: a change of the files, and what the sentence says.
@@ -274,8 +382,19 @@ def _regex(pattern: str) -> Change:
     return rewrite
 
 
-def _other_text(files: Nameless) -> None:
-    files.files["--tokenizer-files"] = [PARITY / "kmer_tokenizer" / "README.md"]
+def _ids(word: str, number: int) -> Change:
+    def rewrite(files: Nameless) -> None:
+        description = json.loads((PARITY / "dnabert2" / "tokenizer.json").read_text())
+        description["model"]["vocab"][word] = number
+        for token in description["added_tokens"]:
+            token["id"] = description["model"]["vocab"][token["content"]]
+        for option in files.files:
+            files.files[option] = []
+        files.add("--config", (PARITY / "dnabert2" / "config.json").read_bytes())
+        files.add("--weights", (PARITY / "dnabert2" / "model.safetensors").read_bytes())
+        files.add("--tokenizer-files", json.dumps(description).encode())
+
+    return rewrite
 
 
 def _zip_bomb(files: Nameless) -> None:
@@ -313,6 +432,7 @@ BAD: dict[str, tuple[Change, str]] = {
     ),
     "a config that is a list": (_rewrite("--config", b"[1]"), "is a JSON list"),
     "a config with NaN": (_rewrite("--config", b'{"hidden_size": NaN}'), "is no JSON (it has the number NaN)"),
+    "a config with an infinite number": (_rewrite("--config", b'{"hidden_size": 1e400}'), "it has the number 1e400"),
     "a config nested without end": (_rewrite("--config", b'{"a":' * 100_000), "is no JSON"),
     "a config of something else": (_rewrite("--config", b'{"colour": "blue"}'), "is no file of a model"),
     "binary config": (_rewrite("--config", bytes(range(128, 256))), "is neither safetensors nor text"),
@@ -320,6 +440,14 @@ BAD: dict[str, tuple[Change, str]] = {
     "NaN weights": (
         _tensors(lambda tensors: tensors["esm.encoder.layer.1.output.dense.weight"].fill_(torch.nan)),
         "NaN or infinite weights in 'esm.encoder.layer.1.output.dense.weight'",
+    ),
+    "a head that makes infinite numbers": (
+        _tensors(lambda tensors: tensors["lm_head.decoder.weight"].fill_(3e38)),
+        "makes NaN or infinity of a sequence",
+    ),
+    "empty weights": (
+        _tensors(lambda tensors: [tensor.zero_() for tensor in tensors.values()]),
+        "makes the same of every base",
     ),
     "a missing tensor": (
         _tensors(lambda tensors: tensors.pop("esm.encoder.layer.1.output.dense.weight")),
@@ -366,6 +494,9 @@ BAD: dict[str, tuple[Change, str]] = {
         lambda files: files.files["--weights"].append(files.files["--weights"][0]),
         "give each shard once",
     ),
+    "ids of a tokenizer that no sequence of a trial uses": (_ids(LONG_WORD, 4096), "makes the token id 4096"),
+    "a mask outside the vocabulary": (_ids("[MASK]", 9999), "makes the token id 9999"),
+    "ids of over 31 bits": (_ids("A", 2**31), "has ids of over 31 bits"),
     "no such file": (lambda files: files.files["--config"][0].unlink(), "No such file"),
 }
 

@@ -77,7 +77,7 @@ CATALOGUE = {
             NON_COMMERCIAL,
             "6,138 bases",
         ),
-        CatalogueEntry("zhihan1996/DNABERT-2-117M", "DNABERT-2 117M", "Apache-2.0", "limited by memory only"),
+        CatalogueEntry("zhihan1996/DNABERT-2-117M", "DNABERT-2 117M", "Apache-2.0", "about 28,000 bases"),
         CatalogueEntry("RaphaelMourad/Mistral-DNA-v1-17M-hg38", "Mistral-DNA v1 17M human", None, "as its config says"),
         CatalogueEntry("RaphaelMourad/Mistral-DNA-v1-1M-hg38", "Mistral-DNA v1 1M human", None, "as its config says"),
     )

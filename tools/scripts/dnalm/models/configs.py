@@ -1,5 +1,6 @@
 """Reading a model's config.json: sizes that cannot be are refused before memory or time is spent on them."""
 
+import re
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -11,6 +12,8 @@ DEEPEST_CONFIG = 4
 # Positions that one table or buffer is made for before any weight is compared.
 MOST_POSITIONS = 10_000_000
 LARGEST_SIZE = 2**40
+# A negative number stands for "none" in other keys, such as ids.
+NEVER_NEGATIVE = re.compile(r"(num|n)_.*|.*(_size|_heads|_layers|_window|_per_tok)")
 
 
 def refuse_absurd_sizes(stored: StoredModel) -> None:
@@ -20,12 +23,17 @@ def refuse_absurd_sizes(stored: StoredModel) -> None:
     buffers and dictionaries; every other size is compared with the tensors, which costs nothing.
     """
     for key, value in _numbers(stored.config, stored.name, DEEPEST_CONFIG):
-        repeated = any(word in key for word in ("layer", "expert", "group"))
+        # Qwen's max_window_layers is a bound, and 28 by default however few layers there are.
+        repeated = any(word in key for word in ("layer", "expert", "group")) and "window" not in key
         most = len(stored.tensors) if repeated else MOST_POSITIONS if "position" in key else LARGEST_SIZE
         if abs(value) > most:
             raise UserError(
                 f"The config of the model '{stored.name}' asks for {shown(key)} = {value:,}, which its weights cannot "
                 "fill; use intact files."
+            )
+        if value < 0 and NEVER_NEGATIVE.fullmatch(key):
+            raise UserError(
+                f"The config of the model '{stored.name}' has the negative {shown(key)} = {value:,}; use intact files."
             )
     labels = [stored.config.get("num_labels"), *(stored.config.get(key) for key in ("id2label", "label2id"))]
     if any((value if isinstance(value, int) else len(value or ())) > MOST_LABELS for value in labels):

@@ -1,9 +1,11 @@
 """What a model is, in a few facts that people ask for: architecture, sizes, context, head."""
 
+import gc
+
 import numpy as np
 import torch
 
-from dnalm.errors import UserError
+from dnalm.errors import UserError, shown
 from dnalm.models.language_model import LanguageModel, NoLanguageModelHead
 from dnalm.models.model_file import StoredModel
 from dnalm.models.registry import load_language_model
@@ -11,22 +13,18 @@ from dnalm.models.registry import load_language_model
 # Stored beside the parameters by some versions.
 BUFFERS = ("position_ids", "inv_freq")
 SAMPLE_BASES = 3_000
+PROBE = "ACGTTGCAAGGCTTACCGATATCGGCTAAGCTTACGGATCCAGTCAN"
 
 
 def describe(stored: StoredModel) -> dict[str, str]:
     """Load a model, run one short sequence through it, and return its facts: name of a fact → value.
 
     Raises:
-        UserError: the model cannot be loaded, or makes NaN or infinity of a sequence.
+        UserError: the model cannot be loaded, or does not give sensible numbers.
     """
-    try:
-        model = load_language_model(stored, head=True)
-        head = "causal language model" if model.causal else "masked language model"
-    except NoLanguageModelHead:
-        model = load_language_model(stored)
-        head = "none"
+    model = try_model(stored)
+    head = f"{'causal' if model.causal else 'masked'} language model" if model.with_head is not None else "none"
     sample = "".join(np.random.default_rng(0).choice(list("ACGT"), SAMPLE_BASES))
-    check_it_runs(model, sample)
     parameters = {name: info for name, info in stored.tensors.items() if not name.endswith(BUFFERS)}
     count = sum(int(np.prod(info.shape)) for info in parameters.values())
     context = model.context_length
@@ -45,19 +43,49 @@ def describe(stored: StoredModel) -> dict[str, str]:
     }
     if stored.labels:
         facts["features"] = ", ".join(stored.labels)
+    del model
+    gc.collect()  # transformers' modules hold each other, and would keep the weights mapped
     return facts
 
 
-def check_it_runs(model: LanguageModel, sequence: str) -> None:
-    """Run the start of a sequence through a model; raise UserError if its hidden states are not finite."""
-    (encoding,) = model.encode([sequence[:60]])
-    ids = torch.from_numpy(encoding.ids)[None, : model.context_length]
-    with torch.inference_mode():
-        (states,) = model.hidden_states(ids, None, [len(model.layers)])
-    if not bool(torch.isfinite(states).all()):
+def try_model(stored: StoredModel) -> LanguageModel:
+    """Load a model, with its language-model head if it has one, and run a short sequence through it.
+
+    Raises:
+        UserError: it cannot be loaded, its tokenizer makes ids that it lacks, or it does not give sensible numbers.
+    """
+    try:
+        model = load_language_model(stored, head=True)
+    except NoLanguageModelHead:
+        model = load_language_model(stored)
+    tokenizer = model.tokenizer
+    used = [*tokenizer.words(), *([] if model.causal or tokenizer.mask_id is None else [tokenizer.mask_id])]
+    if max(used, default=0) >= model.vocabulary_size:
         raise UserError(
-            f"The model '{model.stored.name}' makes NaN or infinite numbers of a sequence; use intact files."
+            f"The tokenizer of the model '{stored.name}' makes the token id {max(used)}, but the model has only "
+            f"{model.vocabulary_size} tokens; use a model with its own tokenizer."
         )
+    (encoding,) = model.encode([PROBE])
+    if model.context_length is not None:
+        encoding = encoding.truncated(model.context_length)
+    ids = torch.from_numpy(encoding.ids)[None]
+    try:
+        with torch.inference_mode():
+            states = model.hidden_states(ids, None, range(len(model.layers) + 1))
+            numbers = [*states, *([model.logits(ids, None)] if model.with_head is not None else [])]
+    except MemoryError:
+        raise
+    except Exception as error:  # whatever a strange config brings transformers or torch to
+        raise UserError(
+            f"The model '{stored.name}' cannot run a sequence ({shown(error, 200)}); use intact files."
+        ) from error
+    if not all(bool(torch.isfinite(values).all()) for values in numbers):
+        raise UserError(f"The model '{stored.name}' makes NaN or infinity of a sequence; use an intact model.")
+    if not bool(states[-1].std() > 0):
+        raise UserError(
+            f"The model '{stored.name}' makes the same of every base: its weights are empty; use an intact model."
+        )
+    return model
 
 
 def _bases(model: LanguageModel, sample: str, context: int) -> int:

@@ -21,7 +21,7 @@ from typing import Any
 import torch
 from safetensors import safe_open
 
-from dnalm.errors import UserError, shown
+from dnalm.errors import UserError, printable, shown
 
 LAYOUT_VERSION = "1"
 LARGEST_HEADER = 100_000_000  # bytes; the official reader's own limit
@@ -211,14 +211,16 @@ def read_model_file(path: Path) -> StoredModel:
             f"The model file '{path.name}' has layout version '{shown(metadata.get('dnalm'))}', this tool reads "
             f"'{LAYOUT_VERSION}'; use a newer version of the tool."
         )
+    if not all(isinstance(label, str) for label in said.get("labels", [])):
+        raise _damaged(path, "its labels are not all text")
     return StoredModel(
         name=shown(said.get("name", path.stem)),
         files=(path,),
         tensors={key: info for key, info in tensors.items() if not key.startswith(TRAINING_PREFIX)},
         config=said["config"],
         tokenizer=said["tokenizer"],
-        licence=said.get("licence"),
-        labels=said.get("labels"),
+        licence=printable(said["licence"]) if "licence" in said else None,
+        labels=[printable(label) for label in said["labels"]] if "labels" in said else None,
         provenance=said.get("provenance", {}),
         is_one_file=True,
         training=said.get("training"),
@@ -324,7 +326,15 @@ def _damaged(path: Path, how: str) -> UserError:
 
 
 def _canonical_json(value: object) -> str:
-    return json.dumps(value, sort_keys=True, ensure_ascii=False, separators=(",", ":"), allow_nan=False)
+    def encode(ensure_ascii: bool) -> str:
+        return json.dumps(value, sort_keys=True, ensure_ascii=ensure_ascii, separators=(",", ":"), allow_nan=False)
+
+    text = encode(ensure_ascii=False)
+    try:
+        text.encode()
+    except UnicodeEncodeError:  # half of a pair of surrogates, which JSON can name and no file can hold
+        return encode(ensure_ascii=True)
+    return text
 
 
 def _padded_header(metadata: Mapping[str, str], tensors: Mapping[str, Any]) -> bytes:

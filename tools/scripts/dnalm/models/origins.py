@@ -96,7 +96,7 @@ class FolderOrigin:
     def _licence_of_card(self) -> str | None:
         try:
             return licence_of_card(metadata_load(self._folder / CARD) or {})
-        except (OSError, ValueError):  # no card, or one that says nothing
+        except Exception:  # no card, or none that can be read: its YAML library has errors of its own
             return None
 
     def fetch(self, name: str) -> Path:

@@ -1,7 +1,9 @@
 """The files of a published model, told apart by what is in them: in a Galaxy history none has its name."""
 
 import json
+import math
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +19,7 @@ TOKENIZER_CONFIG, SPECIAL_TOKENS, INDEX = (
 )
 WEIGHTS = "model.safetensors"
 TOKENIZER_KINDS = (TOKENIZER, VOCABULARY, TOKENIZER_CONFIG, SPECIAL_TOKENS)
-PICKLED, OLD_VOCABULARY, MERGES = "pickled weights", "vocab.json", "merges.txt"
+PICKLED, OLD_VOCABULARY, MERGES, OTHER_TEXT = "pickled weights", "vocab.json", "merges.txt", "other text"
 # A JSON object is of the first kind of which it has one of these keys.
 KEYS: dict[str, set[str]] = {
     INDEX: {"weight_map"},
@@ -31,6 +33,7 @@ MEANINGS = {
     WEIGHTS: "weights",
     PICKLED: "pickled weights, which are never read in a job",
     OLD_VOCABULARY: "a vocab.json, of which no tokens follow without more files; give the tokenizer.json instead",
+    OTHER_TEXT: "a text that is no file of a model",
     MERGES: "a merges.txt, of which no tokens follow without more files; give the tokenizer.json instead",
 }
 
@@ -72,15 +75,25 @@ def read_published_model(
     """
     mended: list[str] = []
     settings = _expect(config, [CONFIG], mended)[1]
-    if settings.pop("auto_map", None) is not None:
-        mended.append("config.json names code to load (auto_map), which is left out: no code of a model is ever run")
-    pad, vocabulary_size = settings.get("pad_token_id"), settings.get("vocab_size")
-    if isinstance(pad, int) and isinstance(vocabulary_size, int) and pad >= vocabulary_size:
-        settings["pad_token_id"] = None
-        mended.append(f"config.json pads with the token {pad}, but there are only {vocabulary_size}: it names none now")
     tokenizer = read_tokenizer(tokenizer_files, mended)
     files, tensors = _read_weights(weights, mended)
-    return StoredModel(name, files, tensors, settings, tokenizer), mended
+    return mend(StoredModel(name, files, tensors, settings, tokenizer), mended), mended
+
+
+def mend(stored: StoredModel, mended: list[str]) -> StoredModel:
+    """Return a model whose files name no code and no pad token that does not exist; say what was mended."""
+    config, tokenizer = dict(stored.config), dict(stored.tokenizer)
+    files = {CONFIG: config}
+    if isinstance(tokenizer.get(TOKENIZER_CONFIG), dict):
+        files[TOKENIZER_CONFIG] = tokenizer[TOKENIZER_CONFIG] = dict(tokenizer[TOKENIZER_CONFIG])
+    for name, content in files.items():
+        if content.pop("auto_map", None) is not None:
+            mended.append(f"{name} names code to load (auto_map), which is left out: no code of a model is ever run")
+    pad, vocabulary_size = config.get("pad_token_id"), config.get("vocab_size")
+    if isinstance(pad, int) and isinstance(vocabulary_size, int) and pad >= vocabulary_size:
+        config["pad_token_id"] = None
+        mended.append(f"config.json pads with the token {pad}, but there are only {vocabulary_size}: it names none now")
+    return replace(stored, config=config, tokenizer=tokenizer)
 
 
 def _read_weights(paths: Sequence[Path], mended: list[str]) -> tuple[tuple[Path, ...], dict[str, TensorInfo]]:
@@ -113,9 +126,9 @@ def _expect(path: Path, kinds: Sequence[str], mended: list[str]) -> tuple[str, A
     kind, content = _recognise(path, mended)
     if kind not in kinds:
         wanted = " or ".join(kinds)
-        what = MEANINGS.get(kind, kind)
-        advice = "" if ";" in what else f"; give a {wanted}"
-        raise UserError(f"The file '{path.name}' is {what}, where a {wanted} is needed{advice}.")
+        what = MEANINGS.get(kind, f"a {kind}")
+        needed = "" if ";" in what else f", where a {wanted} is needed; give that"
+        raise UserError(f"The file '{path.name}' is {what}{needed}.")
     return kind, content
 
 
@@ -145,8 +158,11 @@ def _recognise(path: Path, mended: list[str]) -> tuple[str, Any]:
     words = text.split()
     if not words or "\0" in text:
         raise UserError(f"The file '{path.name}' is empty or binary; give the files of a model.")
+    lines = [line for line in text.splitlines() if line.strip() and not line.startswith("#")]
+    if len(words) <= 1.5 * len(lines):
+        return VOCABULARY, text
     # Two words a line are the pairs that a byte-pair vocabulary merges.
-    return (MERGES, None) if len(words) > 1.5 * len(text.splitlines()) else (VOCABULARY, text)
+    return (MERGES if all(len(line.split()) == 2 for line in lines) else OTHER_TEXT), None
 
 
 def _json_object(path: Path, text: str) -> tuple[dict[str, Any], list[str]]:
@@ -164,8 +180,14 @@ def _json_object(path: Path, text: str) -> tuple[dict[str, Any], list[str]]:
     def refuse(number: str) -> None:
         raise ValueError(f"it has the number {number}")
 
+    def finite(number: str) -> float:
+        value = float(number)
+        if math.isinf(value):
+            refuse(number)
+        return value
+
     try:
-        content = json.loads(text, object_pairs_hook=last_of_each, parse_constant=refuse)
+        content = json.loads(text, object_pairs_hook=last_of_each, parse_constant=refuse, parse_float=finite)
     except (ValueError, RecursionError) as error:
         raise UserError(f"The file '{path.name}' is no JSON ({shown(error)}); give an intact file.") from error
     if not isinstance(content, dict):
@@ -175,7 +197,8 @@ def _json_object(path: Path, text: str) -> tuple[dict[str, Any], list[str]]:
 
 def _kind_of_json(path: Path, parsed: tuple[dict[str, Any], list[str]], mended: list[str]) -> str:
     content, repeated = parsed
-    if content and all(type(value) is int for value in content.values()) and not KEYS[CONFIG] & content.keys():
+    known = set().union(*KEYS.values()) & content.keys()
+    if content and all(type(value) is int for value in content.values()) and not known:
         return OLD_VOCABULARY
     if isinstance(content.get("model"), dict) and KEYS[TOKENIZER] & content.keys():
         kind = TOKENIZER

@@ -28,6 +28,7 @@ KINDS_OF_FILES = {
 # Repeats are the worst that a pattern of a tokenizer.json can meet, and genomes are full of them.
 PROBE = "".join(first * 200 + second for first, second in itertools.permutations("ACGTN", 2))
 SLOWEST_PROBE = 1.0  # seconds of the processor; published tokenizers take a millisecond
+LARGEST_ID = 2**31 - 1
 NO_LIMIT = 10**9  # Hugging Face writes 10**30 for "no limit"
 
 
@@ -281,6 +282,8 @@ class JsonTokenizer:
             raise UserError(
                 f"The model's tokenizer.json takes {seconds:.0f} seconds for {len(PROBE):,} bases; use an intact model."
             )
+        if max(self._tokenizer.get_vocab(with_added_tokens=True).values(), default=0) > LARGEST_ID:
+            raise UserError("The model's tokenizer.json has ids of over 31 bits; use an intact model.")
         if not first.ids:
             raise UserError("The model's tokenizer.json makes no token of the letter A; use a DNA model.")
         self.pad_id = self._id(settings.get("pad_token"), "[PAD]", "<pad>")

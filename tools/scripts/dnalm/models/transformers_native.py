@@ -182,7 +182,9 @@ def read_config(stored: StoredModel) -> PreTrainedConfig:
         settings["pad_token_id"] = None  # a published Mixtral checkpoint has it; its pads are masked anyway
     config = config_class(**settings)
     rope = getattr(config, "rope_parameters", None) or {}
-    if any(kind in UNSTEADY_ROPES for kind in (rope.get("rope_type"), rope.get("type"))):
+    # One for all layers, or one for each kind of layer.
+    ropes = [rope, *(inner for inner in rope.values() if isinstance(inner, dict))]
+    if any(one.get(key) in UNSTEADY_ROPES for one in ropes for key in ("rope_type", "type")):
         raise UserError(
             f"The rotary positions of the model '{stored.name}' change with the longest sequence of a batch, so that "
             "results would depend on their company; use another model."

@@ -10,23 +10,20 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
 
-import torch
-
 from dnalm.engine.devices import prepare_machine
 from dnalm.entry_point import DISK_IS_FULL
 from dnalm.errors import UserError, shown
 from dnalm.formats.outputs import whole_or_nothing
 from dnalm.models.catalogue import CATALOGUE, licence_label
+from dnalm.models.description import try_model
 from dnalm.models.hub import DownloadError, find_model
-from dnalm.models.language_model import LanguageModel, NoLanguageModelHead
+from dnalm.models.language_model import LanguageModel
 from dnalm.models.origins import FolderOrigin, HubOrigin, Origin, collect
-from dnalm.models.registry import load_language_model
 from dnalm.models.sources import open_model
 from dnalm.report.progress import Progress
 
 TABLE = "huggingface"
 DOMAIN = "sequence"
-PROBE = "ACGTTGCAAGGCTTACCGATATCGGCTAAGCTTACGGATCCAGTCA"
 LONGEST_LABEL = 200
 LETTERS_OF_A_VERSION = 12  # of a commit or a digest, in a row's value
 
@@ -66,7 +63,7 @@ def install(options: InstallationOptions) -> None:
         origin = _folder_origin(options) if options.source == "folder" else _hub_origin(options, installed, stack)
         folder = stack.enter_context(_unfinished(options.output_directory))
         collect(origin, folder)
-        model = try_model(folder)
+        model = try_model(open_model(folder))
         version = origin.provenance.get("revision") or model.stored.sha256()
         value = row_value(origin.name, version)
         _refuse_installed(value, installed)
@@ -185,33 +182,6 @@ def _lock(folder: Path) -> IO[str]:
             f"Another job is downloading '{folder.name}'; wait for it, then see whether it is installed."
         ) from error
     return lock
-
-
-def try_model(folder: Path) -> LanguageModel:
-    """Load a model, with its language-model head if it has one, and run a short sequence through it.
-
-    Raises:
-        UserError: it cannot be loaded, or does not give sensible numbers.
-    """
-    stored = open_model(folder)
-    try:
-        model = load_language_model(stored, head=True)
-    except NoLanguageModelHead:
-        model = load_language_model(stored)
-    (encoding,) = model.encode([PROBE])
-    if model.context_length is not None:
-        encoding = encoding.truncated(model.context_length)
-    ids = torch.from_numpy(encoding.ids)[None]
-    with torch.inference_mode():
-        states = model.hidden_states(ids, None, range(len(model.layers) + 1))
-        numbers = [*states, *([model.logits(ids, None)] if model.with_head is not None else [])]
-    if not all(bool(torch.isfinite(values).all()) for values in numbers):
-        raise UserError(f"The model '{stored.name}' makes NaN or infinity of a sequence; use an intact model.")
-    if not bool(states[-1].std() > 0):
-        raise UserError(
-            f"The model '{stored.name}' makes the same of every base: its weights are empty; use an intact model."
-        )
-    return model
 
 
 def pipeline_tag(model: LanguageModel) -> str:

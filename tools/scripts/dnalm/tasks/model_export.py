@@ -3,17 +3,21 @@
 import json
 import shutil
 import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from dnalm.entry_point import DISK_IS_FULL
 from dnalm.errors import UserError
 from dnalm.formats.outputs import whole_or_nothing
 from dnalm.models import transformers_native
 from dnalm.models.description import describe
 from dnalm.models.model_file import StoredModel, write_safetensors
+from dnalm.models.published_files import mend
 from dnalm.models.sources import open_model
-from dnalm.report.facts import tell
+from dnalm.report.facts import one_line, tell
 
 
 @dataclass(frozen=True)
@@ -34,12 +38,10 @@ def export_model(options: ExportOptions) -> None:
     Raises:
         UserError: the model cannot be used, or the folder has files in it already.
     """
-    target = options.output_directory
-    if target.exists() and (not target.is_dir() or any(target.iterdir())):
-        raise UserError(f"The folder '{target}' has files in it already; choose a new or an empty one.")
-    if not target.absolute().parent.is_dir():
-        raise UserError(f"The folder '{target.absolute().parent}' does not exist; make it first.")
-    stored = open_model(options.model)
+    with _told(options.output_directory):
+        target = _checked_target(options)
+    mended: list[str] = []
+    stored = mend(open_model(options.model), mended)
     facts = describe(stored)
     native = (
         transformers_native.recognises(stored.config) and facts["architecture"] in transformers_native.ARCHITECTURES
@@ -48,29 +50,59 @@ def export_model(options: ExportOptions) -> None:
         "transformers' from_pretrained" if native else "DNA-LM; transformers only with its authors' code"
     )
     with whole_or_nothing([options.summary] if options.summary else [], [options.model]) as partials:
-        partial = Path(tempfile.mkdtemp(prefix=f".{target.name}.", dir=target.absolute().parent))
+        with _told(target):
+            partial = Path(tempfile.mkdtemp(prefix=f".{target.name[:40]}.", dir=target.parent))
         try:
             _write(stored, partial, facts)
+            for sentence in mended:
+                print(f"Mended: {sentence}.")
             tell(facts, partials[0] if options.summary else None)
-            if target.exists():
-                target.rmdir()
             partial.chmod(0o755)
-            partial.replace(target)
+            with _told(target):
+                partial.replace(target)  # an empty folder gives way
         finally:
             shutil.rmtree(partial, ignore_errors=True)
+
+
+def _checked_target(options: ExportOptions) -> Path:
+    """Return the folder to make, links followed, or raise UserError if it may not be made."""
+    target, model = options.output_directory.resolve(), options.model.resolve()
+    if target.exists() and not target.is_dir():
+        raise UserError(f"'{target}' is a file; choose a new folder, or an empty one.")
+    if target.exists() and any(target.iterdir()):
+        raise UserError(f"The folder '{target}' has files in it already; choose a new or an empty one.")
+    if target == Path.cwd():
+        raise UserError(f"The folder '{target}' is the one you are in; choose another one.")
+    if not target.parent.is_dir():
+        raise UserError(f"The folder '{target.parent}' does not exist; make it first.")
+    if model.is_dir() and model in target.parents:
+        raise UserError(f"The folder '{target}' lies in that of the model; choose another one.")
+    if options.summary and target in (summary := options.summary.resolve(), *summary.parents):
+        raise UserError(f"The summary '{options.summary}' lies in the folder of the export; choose another name.")
+    return target
+
+
+@contextmanager
+def _told(target: Path) -> Iterator[None]:
+    """Say in a sentence why a folder cannot be made."""
+    try:
+        yield
+    except (OSError, RuntimeError) as error:  # names too long, folders that may not be written, links in a circle
+        if isinstance(error, OSError) and error.errno in DISK_IS_FULL:
+            raise
+        raise UserError(f"The folder '{target}' cannot be made ({error}); choose another one.") from error
 
 
 def _write(stored: StoredModel, folder: Path, facts: dict[str, str]) -> None:
     """Write the files of a published model."""
     write_safetensors(folder / "model.safetensors", stored.read_tensors(), {"format": "pt"})
     files: dict[str, Any] = {"config.json": stored.config, **stored.tokenizer}
-    if "tokenizer.json" in files:
-        # transformers would guess the class of the tokenizer from the model's, and guess wrong.
-        named = {"tokenizer_class": "PreTrainedTokenizerFast"} | files.get("tokenizer_config.json", {})
-        files["tokenizer_config.json"] = named
+    # transformers would guess the class of the tokenizer from the model's, and guess wrong.
+    tokenizer_class = "PreTrainedTokenizerFast" if "tokenizer.json" in files else "EsmTokenizer"
+    files["tokenizer_config.json"] = {"tokenizer_class": tokenizer_class} | files.get("tokenizer_config.json", {})
     for name, content in files.items():
-        text = content if isinstance(content, str) else json.dumps(content, indent=2, ensure_ascii=False) + "\n"
-        (folder / name).write_text(text, encoding="utf-8")
+        text = content if isinstance(content, str) else json.dumps(content, indent=2) + "\n"
+        (folder / name).write_text(text, encoding="utf-8", errors="surrogatepass")
     (folder / "README.md").write_text(_card(stored, facts), encoding="utf-8")
 
 
@@ -80,6 +112,6 @@ def _card(stored: StoredModel, facts: dict[str, str]) -> str:
     if stored.licence:
         front.append(f"license: {json.dumps(stored.licence.lower())}")
     lines = [*front, "---", "", f"# {stored.name}", "", "Exported by DNA-LM from a model file.", ""]
-    lines += [f"- {fact.replace('_', ' ')}: {value}" for fact, value in facts.items() if fact != "name"]
-    origin = json.dumps(stored.provenance, indent=2, sort_keys=True, ensure_ascii=False)
+    lines += [f"- {fact.replace('_', ' ')}: {one_line(value)}" for fact, value in facts.items() if fact != "name"]
+    origin = json.dumps(stored.provenance, indent=2, sort_keys=True)
     return "\n".join([*lines, "", "## Origin", "", "```json", origin, "```", ""])

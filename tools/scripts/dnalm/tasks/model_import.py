@@ -9,8 +9,8 @@ from dnalm.errors import UserError
 from dnalm.formats.outputs import whole_or_nothing
 from dnalm.models.description import describe
 from dnalm.models.model_file import write_model_file
-from dnalm.models.published_files import read_published_model
-from dnalm.report.facts import tell
+from dnalm.models.published_files import LARGEST_TEXT_FILE, read_published_model
+from dnalm.report.facts import one_line, tell
 
 
 @dataclass(frozen=True)
@@ -41,12 +41,12 @@ def import_model(options: ImportOptions) -> None:
     ]
     outputs = [options.output, *([options.summary] if options.summary else [])]
     with whole_or_nothing(outputs, given) as partials:
-        name = options.name or "imported model"
+        name = one_line(options.name or "") or "imported model"
         stored, mended = read_published_model(options.config, options.weights, options.tokenizer_files, name)
         digests = [_sha256(path) for path in stored.files]
         stored = replace(
             stored,
-            licence=options.licence or None,
+            licence=one_line(options.licence or "") or None,
             labels=_features(options.features, stored.config.get("features")),
             provenance={"tool": "dnalm_import_model", "version": __version__, "weights_sha256": digests},
         )
@@ -74,6 +74,8 @@ def _features(path: Path | None, of_config: object) -> list[str] | None:
     if path is None:
         return said
     try:
+        if path.stat().st_size > LARGEST_TEXT_FILE:
+            raise UserError(f"The features '{path.name}' are over 100 MB; give one name a line.")
         names = [line.strip() for line in path.read_text(encoding="utf-8-sig").splitlines() if line.strip()]
     except (OSError, UnicodeDecodeError) as error:
         raise UserError(f"The features '{path.name}' are no text; give one name a line.") from error
