@@ -294,7 +294,8 @@ def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
     import dnalm_pretrain
 
     handler = signal.getsignal(signal.SIGTERM)
-    options = ("--sequences", MITOCHONDRION, *SMALL, "--max-steps", 20, "--output", folder / "model")
+    options: tuple[object, ...] = ("--sequences", MITOCHONDRION, *SMALL, "--max-steps", 20)
+    options += ("--output", folder / "model")
     options += ("--checkpoint", folder / "checkpoint")
     assert run(dnalm_pretrain.parser(), dnalm_pretrain.pretrain, [str(option) for option in options]) == 0
     signal.signal(signal.SIGTERM, handler)

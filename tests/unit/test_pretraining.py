@@ -171,7 +171,16 @@ def test_every_preset_trains_on_after_it_was_measured(
     config |= {"num_key_value_heads": 2, "head_dim": 16} if "num_key_value_heads" in config else {}
     monkeypatch.setattr("dnalm.tasks.pretraining.VOCABULARY", 64)
     (tmp_path / "c.json").write_text(json.dumps(config))
-    options = ("--preset", preset, "--model-config", tmp_path / "c.json", "--window", 90, "--batch-size", 4)
+    options: tuple[object, ...] = (
+        "--preset",
+        preset,
+        "--model-config",
+        tmp_path / "c.json",
+        "--window",
+        90,
+        "--batch-size",
+        4,
+    )
     options += ("--sequences", MITOCHONDRION, "--max-steps", 6, "--evaluate-every", 2, "--threads", 1)
     outputs = ("--output", tmp_path / "m", "--log", tmp_path / "log", "--checkpoint", tmp_path / "checkpoint")
     code, _, error = run_pretrain(*options, *outputs)
