@@ -7,13 +7,15 @@ import pytest
 import torch
 from dnalm.engine.checkpoints import TrainingState, capture, steps_done, unfold
 from dnalm.errors import UserError
+from numpy._core.multiarray import _reconstruct  # type: ignore[import-not-found,attr-defined,unused-ignore]
 
 
 def trained() -> tuple[torch.optim.Optimizer, Any]:
     """An optimizer with moments, and its schedule, after three steps."""
     torch.manual_seed(0)
     model = torch.nn.Linear(3, 2)
-    optimizer = torch.optim.AdamW([{"params": [model.weight], "weight_decay": 0.1}, {"params": [model.bias]}], lr=0.1)
+    groups: list[dict[str, Any]] = [{"params": [model.weight], "weight_decay": 0.1}, {"params": [model.bias]}]
+    optimizer = torch.optim.AdamW(groups, lr=0.1)
     schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: 1 / (step + 1))
     for _ in range(3):
         optimizer.zero_grad()
@@ -49,9 +51,7 @@ def test_random_numbers_go_on_where_they_were(tmp_path: Path) -> None:
     np.random.random()
     unfold(state, tmp_path)
     expected = (random.random(), torch.rand(1, generator=torch.Generator().manual_seed(7)).item())
-    with torch.serialization.safe_globals(
-        [np._core.multiarray._reconstruct, np.ndarray, np.dtype, np.dtypes.UInt32DType]
-    ):
+    with torch.serialization.safe_globals([_reconstruct, np.ndarray, np.dtype, np.dtypes.UInt32DType]):
         rng = torch.load(tmp_path / "rng_state.pth", weights_only=True)
     random.setstate(rng["python"])
     generator = torch.Generator()
@@ -91,6 +91,7 @@ def test_a_state_without_random_numbers_is_refused(tmp_path: Path) -> None:
 
 def test_a_state_says_how_many_steps_are_done() -> None:
     assert steps_done(captured()) == 3
-    for facts in ({}, {"trainer": {}}, {"trainer": {"global_step": "3"}}, {"trainer": {"global_step": -1}}, 3):
+    damaged: list[Any] = [{}, {"trainer": {}}, {"trainer": {"global_step": "3"}}, {"trainer": {"global_step": -1}}, 3]
+    for facts in damaged:
         with pytest.raises(UserError, match="state of training is damaged"):
-            steps_done(TrainingState({}, facts))  # type: ignore[arg-type]
+            steps_done(TrainingState({}, facts))

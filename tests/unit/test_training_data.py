@@ -101,7 +101,7 @@ def test_an_epoch_has_each_window_once_whatever_the_batching(batching: Batching,
 
 def test_an_epoch_is_the_same_each_time_and_the_next_is_another() -> None:
     for batching in ("padded", "grouped", "packed"):
-        one, two = (batches_of(windows_of(LENGTHS), batching) for _ in range(2))  # type: ignore[arg-type]
+        one, two = (batches_of(windows_of(LENGTHS), batching) for _ in range(2))
         two.set_epoch(5)
         two.set_epoch(0)
         assert len(one) == len(two)
