@@ -285,19 +285,15 @@ def test_a_checkpoint_between_measurements_never_holds_what_is_no_number(
 
 @pytest.fixture(scope="module")
 def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A checkpoint of 20 of 40 steps."""
-    from dnalm.engine.training import CHECKPOINT_SECONDS
+    """The checkpoint of a run, after its last step; its model lies beside it."""
     from dnalm.entry_point import run
 
-    assert CHECKPOINT_SECONDS > 60
     folder = tmp_path_factory.mktemp("checkpoint")
     import dnalm_pretrain
 
     handler = signal.getsignal(signal.SIGTERM)
-    options: tuple[object, ...] = ("--sequences", MITOCHONDRION, *SMALL, "--max-steps", 20)
-    options += ("--output", folder / "model")
-    options += ("--checkpoint", folder / "checkpoint")
-    assert run(dnalm_pretrain.parser(), dnalm_pretrain.pretrain, [str(option) for option in options]) == 0
+    outputs = ("--output", folder / "model", "--checkpoint", folder / "checkpoint")
+    assert run(dnalm_pretrain.parser(), dnalm_pretrain.pretrain, [str(part) for part in (*RESUMED, *outputs)]) == 0
     signal.signal(signal.SIGTERM, handler)
     return folder / "checkpoint"
 

@@ -7,6 +7,7 @@ import pytest
 import torch
 from dnalm.engine.checkpoints import TrainingState, capture, steps_done, unfold
 from dnalm.errors import UserError
+from numpy._core.multiarray import _reconstruct  # type: ignore[import-not-found,attr-defined,unused-ignore]
 
 
 def trained() -> tuple[torch.optim.Optimizer, Any]:
@@ -50,9 +51,7 @@ def test_random_numbers_go_on_where_they_were(tmp_path: Path) -> None:
     np.random.random()
     unfold(state, tmp_path)
     expected = (random.random(), torch.rand(1, generator=torch.Generator().manual_seed(7)).item())
-    with torch.serialization.safe_globals(
-        [np._core.multiarray._reconstruct, np.ndarray, np.dtype, np.dtypes.UInt32DType]  # type: ignore[attr-defined]
-    ):
+    with torch.serialization.safe_globals([_reconstruct, np.ndarray, np.dtype, np.dtypes.UInt32DType]):
         rng = torch.load(tmp_path / "rng_state.pth", weights_only=True)
     random.setstate(rng["python"])
     generator = torch.Generator()
@@ -92,7 +91,7 @@ def test_a_state_without_random_numbers_is_refused(tmp_path: Path) -> None:
 
 def test_a_state_says_how_many_steps_are_done() -> None:
     assert steps_done(captured()) == 3
-    broken: list[Any] = [{}, {"trainer": {}}, {"trainer": {"global_step": "3"}}, {"trainer": {"global_step": -1}}, 3]
-    for facts in broken:
+    damaged: list[Any] = [{}, {"trainer": {}}, {"trainer": {"global_step": "3"}}, {"trainer": {"global_step": -1}}, 3]
+    for facts in damaged:
         with pytest.raises(UserError, match="state of training is damaged"):
             steps_done(TrainingState({}, facts))

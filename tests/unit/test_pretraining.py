@@ -171,25 +171,16 @@ def test_every_preset_trains_on_after_it_was_measured(
     config |= {"num_key_value_heads": 2, "head_dim": 16} if "num_key_value_heads" in config else {}
     monkeypatch.setattr("dnalm.tasks.pretraining.VOCABULARY", 64)
     (tmp_path / "c.json").write_text(json.dumps(config))
-    options: tuple[object, ...] = (
-        "--preset",
-        preset,
-        "--model-config",
-        tmp_path / "c.json",
-        "--window",
-        90,
-        "--batch-size",
-        4,
-    )
-    options += ("--sequences", MITOCHONDRION, "--max-steps", 6, "--evaluate-every", 2, "--threads", 1)
+    model = ("--preset", preset, "--model-config", tmp_path / "c.json", "--window", 90, "--batch-size", 4)
+    training = ("--sequences", MITOCHONDRION, "--max-steps", 6, "--evaluate-every", 2, "--threads", 1)
     outputs = ("--output", tmp_path / "m", "--log", tmp_path / "log", "--checkpoint", tmp_path / "checkpoint")
-    code, _, error = run_pretrain(*options, *outputs)
+    code, _, error = run_pretrain(*model, *training, *outputs)
     assert code == 0, error
     checkpoint = open_model(tmp_path / "checkpoint")
     moments = [name for name in checkpoint.read_training_tensors() if name.endswith(".exp_avg")]
-    model = load_language_model(checkpoint, head=True).with_head
-    assert model is not None
-    assert len(moments) == len(list(model.parameters()))
+    trained = load_language_model(checkpoint, head=True).with_head
+    assert trained is not None
+    assert len(moments) == len(list(trained.parameters()))
     losses = [float(row["loss"]) for row in rows(tmp_path / "log") if row["split"] == "validation"]
     assert len(losses) == 3
     assert losses[2] < losses[0]

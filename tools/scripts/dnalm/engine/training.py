@@ -228,7 +228,7 @@ class LanguageModelTrainer(Trainer):
     ) -> Any:
         """Return the weighted mean of the nats a token of a whole step, of which this batch is a part."""
         assert num_items_in_batch is not None
-        nats, predicted = _nats(model, inputs)
+        nats, predicted = nats_a_place(model, inputs)
         with torch.no_grad():
             sums = torch.cat([_sums(nats, predicted, inputs["bases"]), inputs["tokens"].double().view(1)])
             self._sums = self._sums.to(sums.device) + sums
@@ -279,7 +279,7 @@ class LanguageModelTrainer(Trainer):
             for number in range(self.accelerator.process_index, len(batches), self.accelerator.num_processes):
                 inputs = self._prepare_inputs(batches[number])
                 with self.accelerator.autocast():
-                    nats, predicted = _nats(model, inputs)
+                    nats, predicted = nats_a_place(model, inputs)
                 totals += _sums(nats, predicted, inputs["bases"])
         model.train()
         return Sums(*self._of_all_processes(totals))
@@ -472,7 +472,7 @@ class _Limits(TrainerCallback):
             control.should_training_stop = True
 
 
-def _nats(model: nn.Module, inputs: Batch) -> tuple[Tensor, Tensor]:
+def nats_a_place(model: nn.Module, inputs: Batch) -> tuple[Tensor, Tensor]:
     """Return −log p of the target at every place, and which places are predicted; shape (rows, tokens) each."""
     places = {"position_ids": inputs["position_ids"]} if "position_ids" in inputs else {}
     logits = model(input_ids=inputs["input_ids"], attention_mask=inputs["attention_mask"], **places).logits

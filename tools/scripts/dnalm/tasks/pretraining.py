@@ -688,7 +688,7 @@ def _batches(
             raise UserError("The tokenizer has no mask token, which the objective masked needs; use another tokenizer.")
         masking = Masking(model.tokenizer.mask_id, np.unique(windows.ids[windows.bases > 0]).astype(np.int64))
     lengths = windows.lengths if other_strands is None else np.maximum(windows.lengths, other_strands.lengths)
-    batching = _batching(options, model, lengths)
+    batching = chosen_batching(options, model, lengths)
     plan = BatchPlan(batching, options.batch_size, int(lengths.max()), options.seed)
     rows = max(1, machine.batch_tokens // int(validation.lengths.max()))
     measured = replace(plan, batching="grouped", batch_size=rows)
@@ -709,7 +709,7 @@ def _is_predictable(options: PretrainingOptions, windows: TokenizedWindows) -> b
 PACKABLE = ("llama", "mistral", "mixtral")
 
 
-def _batching(options: PretrainingOptions, model: LanguageModel, lengths: NDArray[np.int64]) -> Batching:
+def chosen_batching(options: PretrainingOptions, model: LanguageModel, lengths: NDArray[np.int64]) -> Batching:
     """Return how windows are put together: what was measured to be fastest, unless the user chose."""
     config: Any = model.with_head.config if model.architecture in PACKABLE else None  # type: ignore[union-attr]
     # The mask of a packed row knows of no sliding window.
