@@ -170,7 +170,7 @@ def test_both_strands_are_averaged(prepared: Callable[..., tuple[ModelRepresenta
     np.testing.assert_allclose(both, (one + other) / 2, atol=1e-6)
 
 
-def test_nothing_is_left_in_the_temporary_folder_and_nothing_said(demo_model: Path, tmp_path: Path) -> None:
+def test_nothing_is_left_in_the_temporary_folder_and_nothing_said(random_model: Path, tmp_path: Path) -> None:
     """In a process of its own: what a library makes when it is imported, to report home for example, counts too."""
     folder = tmp_path / "temporary"
     folder.mkdir()
@@ -180,7 +180,7 @@ def test_nothing_is_left_in_the_temporary_folder_and_nothing_said(demo_model: Pa
         "--sequences",
         TEST_DATA / "two_genomes.fasta",
         "--model",
-        demo_model,
+        random_model,
     ]
     command += ["--dtype", "int8", "--threads", "1", "--output", tmp_path / "out.h5ad"]
     done = subprocess.run([sys.executable, *command], cwd=REPOSITORY / "scripts", env=environment, capture_output=True)
@@ -231,8 +231,8 @@ def test_models_that_are_no_encoders_are_refused(
 
 
 @pytest.mark.parametrize("representation", ["logits", "lm-head-norm", "kmer", "onehot"])
-def test_int8_is_for_hidden_states(run_embed: Run, demo_model: Path, tmp_path: Path, representation: str) -> None:
-    given = [] if representation in ("kmer", "onehot") else ["--model", demo_model]
+def test_int8_is_for_hidden_states(run_embed: Run, random_model: Path, tmp_path: Path, representation: str) -> None:
+    given = [] if representation in ("kmer", "onehot") else ["--model", random_model]
     code, _, error = run_embed(
         *("--sequences", TEST_DATA / "two_genomes.fasta", *given, "--representation", representation),
         *("--dtype", "int8", "--output", tmp_path / "out.h5ad"),
@@ -256,10 +256,10 @@ def test_a_model_that_cannot_be_exported_is_told_in_a_sentence(
         QuantizedEncoder(model, [1])
 
 
-def test_the_entry_script_says_how_near_and_with_what(run_embed: Run, demo_model: Path, tmp_path: Path) -> None:
+def test_the_entry_script_says_how_near_and_with_what(run_embed: Run, random_model: Path, tmp_path: Path) -> None:
     output = tmp_path / "out.npz"
     code, said, error = run_embed(
-        *("--sequences", TEST_DATA / "two_genomes.fasta", "--model", demo_model, "--dtype", "int8"),
+        *("--sequences", TEST_DATA / "two_genomes.fasta", "--model", random_model, "--dtype", "int8"),
         *("--output", output, "--output-format", "npz"),
     )
     assert (code, error) == (0, "")
