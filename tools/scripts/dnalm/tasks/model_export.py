@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from dnalm.engine.devices import prepare_machine
 from dnalm.entry_point import DISK_IS_FULL
 from dnalm.errors import UserError
 from dnalm.formats.outputs import whole_or_nothing
@@ -38,6 +39,7 @@ def export_model(options: ExportOptions) -> None:
     Raises:
         UserError: the model cannot be used, or the folder has files in it already.
     """
+    prepare_machine("cpu", None, None)  # no more threads than the job has slots
     with _told(options.output_directory):
         target = _checked_target(options)
     mended: list[str] = []

@@ -5,6 +5,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from dnalm import __version__
+from dnalm.engine.devices import prepare_machine
 from dnalm.errors import UserError
 from dnalm.formats.outputs import whole_or_nothing
 from dnalm.models.description import describe
@@ -33,6 +34,7 @@ def import_model(options: ImportOptions) -> None:
     Raises:
         UserError: the files are not what they are given for, do not fit together, or are of an unknown architecture.
     """
+    prepare_machine("cpu", None, None)  # no more threads than the job has slots
     given = [
         options.config,
         *options.weights,
