@@ -6,7 +6,8 @@ from xml.etree import ElementTree
 import dnalm
 from conftest import REPOSITORY
 
-CONDA_NAMES = {"torch": "pytorch", "matplotlib": "matplotlib-base"}  # elsewhere both have the same name
+# Elsewhere both have the same name.
+CONDA_NAMES = {"torch": "pytorch", "matplotlib": "matplotlib-base", "pyBigWig": "pybigwig"}
 
 
 def pinned() -> dict[str, str]:
