@@ -41,7 +41,9 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., LanguageMod
 
     def make(reads: str, kind: str) -> LanguageModel:
         if (reads, kind) not in made:
-            words = learn_byte_pairs([GENOME], 48) if kind == "byte pairs" else all_kmers({"l": 1, "3": 3, "6": 6}[kind[0]])
+            words = (
+                learn_byte_pairs([GENOME], 48) if kind == "byte pairs" else all_kmers({"l": 1, "3": 3, "6": 6}[kind[0]])
+            )
             special = {"pad_token_id": words.token_to_id("[PAD]"), "mask_token_id": words.token_to_id("[MASK]")}
             sizes = SIZES | special | {"vocab_size": words.get_vocab_size(), "num_hidden_layers": 2}
             if reads == "masked":
@@ -85,7 +87,9 @@ VARIANTS = {
 }
 
 
-def scored(model: LanguageModel, sites: list[Site], *scores: str, machine: Machine = MACHINE, **choices: object) -> list[Scored]:
+def scored(
+    model: LanguageModel, sites: list[Site], *scores: str, machine: Machine = MACHINE, **choices: object
+) -> list[Scored]:
     return VariantScorer(model, ScoreChoices(scores, **choices), machine).score(sites)  # type: ignore[arg-type]
 
 
@@ -129,7 +133,9 @@ def slow(model: LanguageModel, score: str, both: Site) -> float:
         (token,) = [n for n, (_, _, start, end) in enumerate(of_reference) if start <= base < end]
         _, word, start, _ = of_reference[token]
         row = np.exp(log_probabilities(model, [*ids[:token], mask, *ids[token + 1 :]])[token])
-        like = [(number, other) for number, other in words.items() if len(other) == len(word) and set(other) <= set("ACGT")]
+        like = [
+            (number, other) for number, other in words.items() if len(other) == len(word) and set(other) <= set("ACGT")
+        ]
         if score == "entropy":
             shares = np.array([sum(row[n] for n, other in like if other[base - start] == letter) for letter in "ACGT"])
             shares = shares[shares > 0] / shares.sum()

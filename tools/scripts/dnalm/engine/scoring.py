@@ -1,5 +1,6 @@
 """Score variants with a language model: what several variants have in common is computed once."""
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -55,6 +56,11 @@ class Scored:
     values: dict[str, float]
     strands: dict[str, float]
     status: Status
+
+    @property
+    def has_a_score(self) -> bool:
+        """Whether there is any value."""
+        return not all(map(math.isnan, self.values.values()))
 
 
 class VariantScorer:

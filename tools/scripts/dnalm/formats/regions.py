@@ -38,7 +38,8 @@ class RegionRecord(SequenceRecord):
 class RegionReader:
     """Iterate over the sequences of a genome's regions in their order; close it, or use it in a `with`.
 
-    Every region is checked against the genome's contigs at once, before the first sequence is read.
+    Every region is checked against the genome's contigs at once, before the first sequence is read; a contig may have
+    another of its usual names (chr1 and 1).
 
     Args:
         genome: FASTA with the contigs.
@@ -53,7 +54,7 @@ class RegionReader:
         self._regions, self._keep_case = regions, keep_case
         self._reference = Reference(genome)
         try:
-            self._count = sum(1 for region in read_regions(regions) if self._check(region))
+            self._count = sum(1 for region in read_regions(regions) if contig_of(region, self._reference, regions))
         except UserError:
             self._reference.close()
             raise
@@ -79,7 +80,8 @@ class RegionReader:
     def __iter__(self) -> Iterator[RegionRecord]:
         for region in read_regions(self._regions):
             self._read += 1
-            record = self._reference.fetch(region.contig, region.start, region.end, region.name, self._keep_case)
+            contig = contig_of(region, self._reference, self._regions)
+            record = self._reference.fetch(contig, region.start, region.end, region.name, self._keep_case)
             bases, soft_masked = record.bases, record.soft_masked
             if region.strand == "-":
                 bases = reverse_complement(bases)
@@ -88,21 +90,28 @@ class RegionReader:
                 region.name, bases, record.lower_case, record.ambiguous, record.uracil, soft_masked, region
             )
 
-    def _check(self, region: Region) -> bool:
-        where = f"Line {region.line} of '{self._regions.name}'"
-        length = self._reference.lengths.get(region.contig)
-        if length is None:
-            known = ", ".join(list(self._reference.lengths)[:3])
-            raise UserError(
-                f"{where} is on the contig '{region.contig}', which the genome '{self._reference.name}' lacks "
-                f"(it has {known} …); use the genome the regions belong to."
-            )
-        if region.end > length:
-            raise UserError(
-                f"{where} ends at {region.end:,}, the contig '{region.contig}' of '{self._reference.name}' at {length:,}; "
-                "use the genome the regions belong to, or cut the region."
-            )
-        return True
+
+def contig_of(region: Region, genome: Reference, file: Path) -> str:
+    """Return the genome's name of a region's contig.
+
+    Raises:
+        UserError: the genome lacks it, or the region leaves it.
+    """
+    where = f"Line {region.line} of '{file.name}'"
+    contig = genome.contig(region.contig)
+    if contig is None:
+        known = ", ".join(list(genome.lengths)[:3])
+        raise UserError(
+            f"{where} is on the contig '{region.contig}', which the genome '{genome.name}' lacks (it has {known} …); "
+            "use the genome the regions belong to."
+        )
+    length = genome.lengths[contig]
+    if region.end > length:
+        raise UserError(
+            f"{where} ends at {region.end:,}, the contig '{contig}' of '{genome.name}' at {length:,}; "
+            "use the genome the regions belong to, or cut the region."
+        )
+    return contig
 
 
 def read_regions(path: Path) -> Iterator[Region]:

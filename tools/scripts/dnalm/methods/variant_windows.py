@@ -71,12 +71,16 @@ def allele_status(reference: str, alternative: str) -> Status:
         return Status.SYMBOLIC_ALT
     if "[" in alternative or "]" in alternative or "." in alternative:
         return Status.BREAKEND_ALT
-    reference, alternative = reference.upper(), alternative.upper()
-    if not reference or not LETTERS.issuperset(reference):
+    if not is_dna(reference):
         return Status.REF_NOT_ACGT
-    if not LETTERS.issuperset(alternative):
+    if not is_dna(alternative):
         return Status.ALT_NOT_ACGT
-    return Status.ALT_EQUALS_REF if reference == alternative else Status.OK
+    return Status.ALT_EQUALS_REF if reference.upper() == alternative.upper() else Status.OK
+
+
+def is_dna(allele: str) -> bool:
+    """Say whether an allele is of A, C, G and T alone, in either case."""
+    return bool(allele) and LETTERS.issuperset(allele.upper())
 
 
 def trimmed(reference: str, alternative: str) -> tuple[int, str, str]:
