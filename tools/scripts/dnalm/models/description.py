@@ -26,7 +26,7 @@ def describe(stored: StoredModel) -> dict[str, str]:
     head = f"{'causal' if model.causal else 'masked'} language model" if model.with_head is not None else "none"
     sample = "".join(np.random.default_rng(0).choice(list("ACGT"), SAMPLE_BASES))
     parameters = {name: info for name, info in stored.tensors.items() if not name.endswith(BUFFERS)}
-    count = sum(int(np.prod(info.shape)) for info in parameters.values())
+    count = sum(int(np.prod(info.shape)) for name, info in parameters.items() if name not in _tied(model))
     context = model.context_length
     facts = {
         "name": stored.name,
@@ -86,6 +86,13 @@ def try_model(stored: StoredModel) -> LanguageModel:
             f"The model '{stored.name}' makes the same of every base: its weights are empty; use an intact model."
         )
     return model
+
+
+def _tied(model: LanguageModel) -> set[str]:
+    """Return the names under which a parameter stands once more, as of a decoder tied to the embeddings."""
+    module = model.with_head or model.backbone
+    every = {name for name, _ in module.named_parameters(remove_duplicate=False)}
+    return every - {name for name, _ in module.named_parameters()}
 
 
 def _bases(model: LanguageModel, sample: str, context: int) -> int:
