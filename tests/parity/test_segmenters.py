@@ -51,3 +51,19 @@ def test_segment_nt_equals_the_reference(case: str) -> None:
         assert scaled_difference(logits, wanted[f"{name}.logits"]) <= TOLERANCE
         assert (probabilities - wanted[f"{name}.probabilities"]).abs().max() <= PROBABILITY_TOLERANCE
         assert probabilities.shape == (len(bases), len(model.features))
+
+
+@pytest.mark.parametrize("case", ["segment_enformer", "segment_borzoi"])
+def test_segmenters_of_bases_equal_the_reference(case: str) -> None:
+    model, wanted = load_segmenter(open_model(DATA / case)), load_file(DATA / case / "expected.safetensors")
+    bases = [sequence for _, sequence in sequences(case)]
+    with torch.inference_mode():
+        encoded = model.encode(bases)
+        embedding = model.network.trunk(encoded)
+        logits, probabilities = model.network(encoded), model.probabilities(bases)
+    reference = wanted.get("embedding_transformer_tower", wanted["embedding"])
+    assert scaled_difference(embedding, reference) <= TOLERANCE
+    assert scaled_difference(logits, wanted["logits"]) <= TOLERANCE
+    assert (probabilities - wanted["probabilities"]).abs().max() <= PROBABILITY_TOLERANCE
+    first, end = model.window.output(len(bases[0]))
+    assert probabilities.shape == (len(bases), end - first, len(model.features))

@@ -11,7 +11,7 @@ from safetensors import SafetensorError
 from torch import Tensor, nn
 
 from dnalm.errors import UserError, shown
-from dnalm.models import dnabert2, nucleotide_transformer_v2, segment_nt, transformers_native
+from dnalm.models import borzoi, dnabert2, enformer, nucleotide_transformer_v2, segment_nt, transformers_native
 from dnalm.models.language_model import LanguageModel
 from dnalm.models.model_file import StoredModel
 from dnalm.models.segmenter import Segmenter
@@ -19,6 +19,8 @@ from dnalm.models.tokenizers import tokenizer_from_files
 
 # The first that recognises a config reads the model; ours go before transformers', which would misread some.
 ARCHITECTURES = (nucleotide_transformer_v2, dnabert2, transformers_native)
+# Segmenters that stand on no language model.
+SEGMENTERS = (enformer, borzoi)
 NAMES = (nucleotide_transformer_v2.NAME, dnabert2.NAME, *transformers_native.ARCHITECTURES)
 
 
@@ -45,6 +47,9 @@ def load_segmenter(stored: StoredModel) -> Segmenter:
         UserError: it is none; or config, tensors and tokenizer do not fit together.
     """
     with _told(stored):
+        for architecture in SEGMENTERS:
+            if architecture.recognises(stored.config):
+                return architecture.load(stored)
         if not segment_nt.recognises(stored):
             raise UserError(
                 f"The model '{stored.name}' is no segmenter: it has no segmentation head; choose a SegmentNT, or a model "
