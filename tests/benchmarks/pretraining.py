@@ -33,7 +33,8 @@ from dnalm.models.language_model import LanguageModel
 from dnalm.models.presets import PRESETS
 from dnalm.models.published_files import read_tokenizer
 from dnalm.models.registry import new_language_model, trainable
-from dnalm.tasks.pretraining import PretrainingOptions, chosen_batching, filled
+from dnalm.tasks.pretraining_options import PretrainingOptions, filled
+from dnalm.tasks.pretraining_tokens import chosen_batching
 
 REPOSITORY = Path(__file__).parent.parent.parent
 PRESET = "mistral-dna-17m"

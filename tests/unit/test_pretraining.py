@@ -10,7 +10,8 @@ from conftest import TEST_DATA, Run, running
 from dnalm.models.presets import PRESETS
 from dnalm.models.registry import load_language_model, new_language_model
 from dnalm.models.sources import open_model
-from dnalm.tasks.pretraining import PretrainingOptions, filled, read_windows
+from dnalm.tasks.pretraining_options import PretrainingOptions, filled
+from dnalm.tasks.pretraining_windows import read_windows
 
 MITOCHONDRION = TEST_DATA / "human_mitochondrion.fasta"
 SMALL = ("--window", 64, "--batch-size", 4, "--threads", 1, "--evaluate-every", 10)
@@ -169,7 +170,7 @@ def test_every_preset_trains_on_after_it_was_measured(
     config = {name: min(value, 8) if "num_" in name else value for name, value in PRESETS[preset].config.items()}
     config |= small | {"num_attention_heads": 2}
     config |= {"num_key_value_heads": 2, "head_dim": 16} if "num_key_value_heads" in config else {}
-    monkeypatch.setattr("dnalm.tasks.pretraining.VOCABULARY", 64)
+    monkeypatch.setattr("dnalm.tasks.pretraining_tokens.VOCABULARY", 64)
     (tmp_path / "c.json").write_text(json.dumps(config))
     model = ("--preset", preset, "--model-config", tmp_path / "c.json", "--window", 90, "--batch-size", 4)
     training = ("--sequences", MITOCHONDRION, "--max-steps", 6, "--evaluate-every", 2, "--threads", 1)
