@@ -1,7 +1,8 @@
 """From a stored model to a language model that runs: which code reads which architecture."""
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -10,9 +11,10 @@ from safetensors import SafetensorError
 from torch import Tensor, nn
 
 from dnalm.errors import UserError, shown
-from dnalm.models import dnabert2, nucleotide_transformer_v2, transformers_native
+from dnalm.models import dnabert2, nucleotide_transformer_v2, segment_nt, transformers_native
 from dnalm.models.language_model import LanguageModel
 from dnalm.models.model_file import StoredModel
+from dnalm.models.segmenter import Segmenter
 from dnalm.models.tokenizers import tokenizer_from_files
 
 # The first that recognises a config reads the model; ours go before transformers', which would misread some.
@@ -23,15 +25,42 @@ NAMES = (nucleotide_transformer_v2.NAME, dnabert2.NAME, *transformers_native.ARC
 def load_language_model(stored: StoredModel, *, head: bool = False) -> LanguageModel:
     """Return the model, with its language-model head if asked for, in float32 on the CPU, ready for inference.
 
+    Of a SegmentNT it is the backbone, which has no such head.
+
     Raises:
         UserError: the architecture is unknown; config, tensors and tokenizer do not fit together; or there is no head.
     """
-    architecture = _architecture(stored)
+    with _told(stored):
+        if not segment_nt.recognises(stored):
+            model: LanguageModel = _architecture(stored).load(stored, head=head)
+            return model
+        backbone = segment_nt.backbone_of(stored)
+        return segment_nt.as_language_model(stored, _architecture(backbone).load(backbone, head=head))
+
+
+def load_segmenter(stored: StoredModel) -> Segmenter:
+    """Return the segmenter, in float32 on the CPU, ready for inference.
+
+    Raises:
+        UserError: it is none; or config, tensors and tokenizer do not fit together.
+    """
+    with _told(stored):
+        if not segment_nt.recognises(stored):
+            raise UserError(
+                f"The model '{stored.name}' is no segmenter: it has no segmentation head; choose a SegmentNT, or a model "
+                "that dnalm_finetune_segments made."
+            )
+        return segment_nt.load(stored, load_language_model(stored))
+
+
+@contextmanager
+def _told(stored: StoredModel) -> Iterator[None]:
+    """Turn whatever a strange config brings transformers or torch to into a sentence."""
     try:
-        return architecture.load(stored, head=head)
+        yield
     except (UserError, MemoryError):
         raise
-    except Exception as error:  # whatever a strange config brings transformers or torch to
+    except Exception as error:
         raise UserError(
             f"The model '{stored.name}' cannot be loaded ({shown(error, 200)}); use intact files."
         ) from error
