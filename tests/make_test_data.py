@@ -134,13 +134,13 @@ def write_checkpoint(folder: Path) -> None:
     arguments = dnalm_pretrain.parser().parse_args(
         [*map(str, options), "--checkpoint", str(folder / "checkpoint.safetensors")]
     )
-    usual = training.LanguageModelTrainer._save_checkpoint
+    usual = training.ModelTrainer._save_checkpoint
 
     def stop_after_it(trainer: Any, *given: Any) -> None:
         usual(trainer, *given)
         trainer.control.should_training_stop = True
 
-    training.LanguageModelTrainer._save_checkpoint = stop_after_it  # type: ignore[assignment, method-assign]
+    training.ModelTrainer._save_checkpoint = stop_after_it  # type: ignore[assignment, method-assign]
     dnalm_pretrain.pretrain(arguments)
     (folder / "unused.safetensors").unlink()
 
