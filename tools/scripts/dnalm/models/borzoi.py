@@ -14,17 +14,18 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from dnalm.errors import UserError
 from dnalm.models import haiku_weights
-from dnalm.models.configs import feature_names, refuse_absurd_sizes, segment_window, size
-from dnalm.models.convolution_blocks import BASES, BatchNorm, ConvolutionBlock, one_hot, stepwise_widths
+from dnalm.models.configs import feature_names, refuse_absurd_sizes, segment_window, size, steps_bases
+from dnalm.models.convolution_blocks import BASES, BatchNorm, ConvolutionBlock, divisor_of, one_hot, stepwise_widths
 from dnalm.models.model_file import StoredModel
 from dnalm.models.relative_attention import TransformerLayer, TransformerSizes, central_mask_features, with_signs
 from dnalm.models.segmenter import Segmenter, Window
-from dnalm.models.unet_head import PREFIXES, SegmentationHead
-from dnalm.models.weights import fill
+from dnalm.models.unet_head import PREFIXES, STEPS_A_WINDOW, SegmentationHead
+from dnalm.models.weights import fill, in_order
 
 NAME = "segment_borzoi"
-PUBLISHED_WINDOW = 524_288  # bases
+PUBLISHED_WINDOW, PUBLISHED_STEPS = 524_288, 6_144  # bases that it reads, and steps in their middle that it gives
 EPSILON = 1e-3  # of every norm
 STEM_KERNEL, TOWER_KERNEL, UP_KERNEL = 15, 5, 3
 MOST_HALVINGS = 16
@@ -79,22 +80,55 @@ def recognises(config: Mapping[str, Any]) -> bool:
 def read_sizes(stored: StoredModel) -> Sizes:
     """Return the sizes that a model's config gives; raise UserError if one is missing or absurd."""
     refuse_absurd_sizes(stored)
+    halvings = size(stored, "num_downsamples", most=MOST_HALVINGS)
+    steps_out = size(stored, "target_length")
+    if steps_out % STEPS_A_WINDOW:
+        raise UserError(
+            f"The config of the segmenter '{stored.name}' has target_length = {steps_out:,}, which is no multiple of "
+            f"{STEPS_A_WINDOW}; use intact files."
+        )
     return Sizes(
         stem=size(stored, "int_embed_dim"),
         first=size(stored, "res_tower_embed_dim_init"),
         hidden=size(stored, "embed_dim"),
-        halvings=size(stored, "num_downsamples", most=MOST_HALVINGS),
+        halvings=halvings,
         divisor=size(stored, "dim_divisible_by"),
         layers=size(stored, "num_transformer_layers"),
         heads=size(stored, "num_attention_heads", divides="embed_dim"),
         key=size(stored, "attention_dim_key"),
         position_features=size(stored, "num_rel_pos_features"),
         final=size(stored, "final_conv_block_embed_dim"),
-        steps_out=size(stored, "target_length"),
+        steps_out=steps_out,
         head_width=size(stored, "unet_embed_dimension"),
-        bases=size(stored, "nucl_per_token"),
+        bases=steps_bases(stored, halvings - DOUBLINGS),
         features=len(feature_names(stored)),
     )
+
+
+def config_of_shapes(shapes: Mapping[str, tuple[int, ...]]) -> dict[str, Any]:
+    """Return the config of a model whose tensors, by their names here, have these shapes; KeyError if one is missing.
+
+    How much of its window it gives is in no tensor: that of published ones.
+    """
+    widths = [shape[0] for shape in in_order(shapes, r"trunk\.tower\.(\d+)\.convolution\.weight")]
+    _, heads, _, key = shapes["trunk.transformer.0.attention.content_bias"]
+    halvings = len(widths) + 1
+    return {
+        "architecture": NAME,
+        "int_embed_dim": shapes["trunk.stem.weight"][0],
+        "res_tower_embed_dim_init": widths[0],
+        "embed_dim": widths[-1],
+        "num_downsamples": halvings,
+        "dim_divisible_by": divisor_of(widths[0], widths),
+        "num_transformer_layers": len(in_order(shapes, r"trunk\.transformer\.(\d+)\.attention\.norm\.weight")),
+        "num_attention_heads": heads,
+        "attention_dim_key": key,
+        "num_rel_pos_features": shapes["trunk.transformer.0.attention.relative_key.weight"][1],
+        "final_conv_block_embed_dim": shapes["trunk.final.convolution.weight"][0],
+        "target_length": PUBLISHED_STEPS,
+        "unet_embed_dimension": shapes["fc.weight"][1],
+        "nucl_per_token": 2 ** (halvings - DOUBLINGS),
+    }
 
 
 def load(stored: StoredModel) -> Segmenter:
@@ -110,21 +144,32 @@ def load(stored: StoredModel) -> Segmenter:
         heads=PREFIXES,
         head=True,
         unused=UNUSED,
-        renamed=lambda name: haiku_weights.renamed(name, HAIKU),
+        renamed=module_name,
         arranged=haiku_weights.arranged,
     )
     multiple = sizes.bases * 2**DOUBLINGS
     central = sizes.steps_out * sizes.bases
     window = segment_window(stored, PUBLISHED_WINDOW, multiple)
+    least = -(-central // multiple) * multiple
+    if least > window:
+        raise UserError(
+            f"The segmenter '{stored.name}' gives {central:,} bases of windows of {window:,}, which cannot be; use intact "
+            "files."
+        )
     return Segmenter(
         stored=stored,
         architecture=NAME,
         network=network,
         features=feature_names(stored),
-        window=Window(window, -(-central // multiple) * multiple, window, multiple, sizes.bases, central),
+        window=Window(window, least, window, multiple, sizes.bases, central),
         takes_n=True,
         encode=one_hot,
     )
+
+
+def module_name(name: str) -> str:
+    """Return the name here of a published tensor's; a name that is not Haiku's stays."""
+    return haiku_weights.renamed(name, HAIKU)
 
 
 class SegmentBorzoi(SegmentationHead):

@@ -12,11 +12,8 @@ DEEPEST_CONFIG = 4
 # Positions that one table or buffer is made for before any weight is compared.
 MOST_POSITIONS = 10_000_000
 LARGEST_SIZE = 2**40
-<<<<<<< HEAD
 SEGMENT_WINDOW = "segment_window"  # of segmenters that were made here
-=======
 NAMES_OF_LABELS = ("id2label", "label2id")  # may be called like a size
->>>>>>> main
 # A negative number stands for "none" in other keys, such as ids.
 NEVER_NEGATIVE = re.compile(r"(num|n)_.*|.*(_size|_heads|_layers|_window|_per_tok)")
 
@@ -84,6 +81,17 @@ def feature_names(stored: StoredModel) -> tuple[str, ...]:
             "intact files."
         )
     return tuple(features)
+
+
+def steps_bases(stored: StoredModel, halvings: int) -> int:
+    """Return how many bases a segmenter's steps stand for; raise UserError if the config's number is not 2 ** halvings."""
+    bases = size(stored, "nucl_per_token")
+    if bases != 2**halvings:
+        raise UserError(
+            f"The config of the segmenter '{stored.name}' has nucl_per_token = {bases}, but the positions are halved "
+            f"{halvings} times; use intact files."
+        )
+    return bases
 
 
 def segment_window(stored: StoredModel, published: int, multiple: int) -> int:

@@ -61,3 +61,11 @@ def stepwise_widths(first: int, last: int, steps: int, divisor: int) -> list[int
     """Return numbers of channels from first to last in equal ratios, each the nearest multiple of a divisor."""
     ratio = (last / first) ** (1 / (steps - 1)) if steps > 1 else 1.0
     return [round(first * ratio**step / divisor) * divisor for step in range(steps)]
+
+
+def divisor_of(first: int, widths: list[int]) -> int:
+    """Return the largest divisor with which `stepwise_widths` gives these; raise KeyError if there is none."""
+    for divisor in range(first, 0, -1):
+        if stepwise_widths(first, widths[-1], len(widths), divisor) == widths:
+            return divisor
+    raise KeyError("widths of the tower")

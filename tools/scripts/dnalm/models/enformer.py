@@ -13,9 +13,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from dnalm.errors import UserError
 from dnalm.models import haiku_weights
-from dnalm.models.configs import feature_names, refuse_absurd_sizes, segment_window, size
-from dnalm.models.convolution_blocks import BASES, ConvolutionBlock, one_hot, stepwise_widths
+from dnalm.models.configs import feature_names, refuse_absurd_sizes, segment_window, size, steps_bases
+from dnalm.models.convolution_blocks import BASES, ConvolutionBlock, divisor_of, one_hot, stepwise_widths
 from dnalm.models.model_file import StoredModel
 from dnalm.models.relative_attention import (
     TransformerLayer,
@@ -27,7 +28,7 @@ from dnalm.models.relative_attention import (
 )
 from dnalm.models.segmenter import Segmenter, Window
 from dnalm.models.unet_head import PREFIXES, STEPS_A_WINDOW, SegmentationHead
-from dnalm.models.weights import fill
+from dnalm.models.weights import fill, in_order
 
 NAME = "segment_enformer"
 PUBLISHED_WINDOW = 196_608  # bases
@@ -94,9 +95,7 @@ class Sizes:
     @property
     def transformer(self) -> TransformerSizes:
         """Those of its transformer; each attention head has as many features of positions as it has values."""
-        return TransformerSizes(
-            self.hidden, self.heads, self.key, self.hidden // self.heads, EPSILON
-        )
+        return TransformerSizes(self.hidden, self.heads, self.key, self.hidden // self.heads, EPSILON)
 
 
 def recognises(config: Mapping[str, Any]) -> bool:
@@ -107,18 +106,43 @@ def recognises(config: Mapping[str, Any]) -> bool:
 def read_sizes(stored: StoredModel) -> Sizes:
     """Return the sizes that a model's config gives; raise UserError if one is missing or absurd."""
     refuse_absurd_sizes(stored)
-    sizes = Sizes(
-        hidden=size(stored, "embed_dim"),
-        halvings=size(stored, "num_downsamples", most=MOST_HALVINGS),
+    hidden, heads = size(stored, "embed_dim"), size(stored, "num_attention_heads", divides="embed_dim")
+    if hidden // heads % (2 * KINDS_OF_POSITION_FEATURES):
+        raise UserError(
+            f"The config of the segmenter '{stored.name}' has {hidden // heads} features of positions, which are no "
+            "multiple of 6; use intact files."
+        )
+    halvings = size(stored, "num_downsamples", most=MOST_HALVINGS)
+    return Sizes(
+        hidden=hidden,
+        halvings=halvings,
         divisor=size(stored, "dim_divisible_by"),
         layers=size(stored, "num_transformer_layers"),
-        heads=size(stored, "num_attention_heads", divides="embed_dim"),
+        heads=heads,
         key=size(stored, "attention_dim_key"),
         head_width=size(stored, "unet_embed_dimension"),
-        bases=size(stored, "nucl_per_token"),
+        bases=steps_bases(stored, halvings),
         features=len(feature_names(stored)),
     )
-    return sizes
+
+
+def config_of_shapes(shapes: Mapping[str, tuple[int, ...]]) -> dict[str, Any]:
+    """Return the config of a model whose tensors, by their names here, have these shapes; KeyError if one is missing."""
+    first = shapes["trunk.stem.convolution.weight"][0]
+    widths = [shape[0] for shape in in_order(shapes, r"trunk\.tower\.(\d+)\.block\.convolution\.weight")]
+    _, heads, _, key = shapes["trunk.transformer.0.attention.content_bias"]
+    halvings = len(widths) + 1
+    return {
+        "architecture": NAME,
+        "embed_dim": 2 * first,
+        "num_downsamples": halvings,
+        "dim_divisible_by": divisor_of(first, widths),
+        "num_transformer_layers": len(in_order(shapes, r"trunk\.transformer\.(\d+)\.attention\.norm\.weight")),
+        "num_attention_heads": heads,
+        "attention_dim_key": key,
+        "unet_embed_dimension": shapes["fc.weight"][1],
+        "nucl_per_token": 2**halvings,
+    }
 
 
 def load(stored: StoredModel) -> Segmenter:
@@ -161,7 +185,7 @@ def module_name(name: str) -> str:
 
 def unused_names(stored: StoredModel) -> re.Pattern[str]:
     """Return which tensors no computation needs: heads of Enformer, what training counts, second names of others."""
-    if not any(name.startswith("_trunk.") for name in stored.tensors):
+    if not any(name.startswith("_trunk.1.") for name in stored.tensors):
         return UNUSED
     return re.compile(rf"{UNUSED.pattern}|^({'|'.join(ALIASES)})\.")
 
@@ -253,7 +277,7 @@ def _block(inputs: int, outputs: int, kernel: int) -> ConvolutionBlock:
 
 
 def quick_gelu(states: Tensor) -> Tensor:
-    """Return x · σ(1.702 x), Hendrycks and Gimpel 2016 (arXiv:1606.08415)."""
+    """Return x · sigmoid(1.702 x), Hendrycks and Gimpel 2016 (arXiv:1606.08415)."""
     return states * torch.sigmoid(1.702 * states)
 
 

@@ -16,7 +16,10 @@ PATH = re.compile(r"^(params|state)/")
 
 HEAD: Rules = (
     (r"^params/u_net_head/~/fc/", "fc."),
-    (r"^params/u_net_head/~/unet1_d_segmentation_head/~/downsample_block_(\d+)/~/conv", r"unet._downsample_blocks.\1.conv_layers."),
+    (
+        r"^params/u_net_head/~/unet1_d_segmentation_head/~/downsample_block_(\d+)/~/conv",
+        r"unet._downsample_blocks.\1.conv_layers.",
+    ),
     (
         r"^params/u_net_head/~/unet1_d_segmentation_head/~/upsample_block_(\d+)/~/conv_transpose",
         r"unet._upsample_blocks.\1.conv_layers.",

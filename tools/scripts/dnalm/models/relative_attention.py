@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+
 @dataclass(frozen=True)
 class TransformerSizes:
     """The shapes of the layers: widths, counts, and what layer norms add to a variance."""
@@ -37,7 +38,7 @@ class TransformerLayer(nn.Module):
 
 
 class RelativeAttention(nn.Module):
-    """A norm, and attention by content and by distance: softmax((q + u)·k / √d + (q + v)·r / √d), q scaled before u and v."""
+    """A norm, and attention by content and by distance: softmax((q + u)·k + (q + v)·r), q divided by √d before."""
 
     def __init__(self, sizes: TransformerSizes) -> None:
         super().__init__()
@@ -121,7 +122,7 @@ def exponential_features(count: int, width: int, device: torch.device) -> Tensor
 
 
 def central_mask_features(count: int, width: int, device: torch.device, rate: float = 2.0) -> Tensor:
-    """Return whether |distance| is below rate¹ − 1, rate² − 1, …"""
+    """Return whether |distance| is below rate¹ − 1, rate² − 1 and so on."""
     widths = torch.tensor(rate, device=device) ** torch.arange(1, width + 1, device=device, dtype=torch.float32) - 1
     return (widths > distances(count, device).abs()[:, None]).float()
 

@@ -1,7 +1,7 @@
 """Stored tensors into an architecture of ours: every name and shape is compared before a weight is read."""
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 import torch
 from torch import nn
@@ -72,6 +72,14 @@ def _problem(
         if not info.dtype.is_floating_point:
             return f"tensor '{names[name]}' holds whole numbers"
     return None
+
+
+def in_order(shapes: Mapping[str, tuple[int, ...]], pattern: str) -> list[tuple[int, ...]]:
+    """Return the shapes of the tensors whose names match, by the number in the pattern's group; KeyError if none does."""
+    found = {int(match[1]): shape for name, shape in shapes.items() if (match := re.fullmatch(pattern, name))}
+    if not found:
+        raise KeyError(pattern)
+    return [found[number] for number in sorted(found)]
 
 
 INITIAL_DEVIATION = 0.02
