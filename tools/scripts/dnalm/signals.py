@@ -29,5 +29,5 @@ def kept_waiting() -> Iterator[None]:
     finally:
         for number, handler in usual.items():
             signal.signal(number, handler)
-        for number in told[:1]:
-            signal.raise_signal(number)
+        for first in told[:1]:
+            signal.raise_signal(first)
