@@ -21,7 +21,8 @@ sys.path.insert(0, str(Path(__file__).parent.parent / "tools" / "scripts"))
 
 import dnalm_pretrain
 from dnalm.entry_point import run
-from dnalm.tasks.pretraining import PretrainingOptions, filled, read_windows
+from dnalm.tasks.pretraining_options import PretrainingOptions, filled
+from dnalm.tasks.pretraining_windows import read_windows
 
 ORDERS = range(7)
 SMOOTHING = 0.5

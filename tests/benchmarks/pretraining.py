@@ -26,14 +26,15 @@ from torch import nn
 sys.path.insert(0, str(Path(__file__).parent.parent.parent / "tools" / "scripts"))
 
 from dnalm.engine.devices import prepare_machine
-from dnalm.engine.training import nats_a_place
+from dnalm.engine.objectives import nats_a_place
 from dnalm.engine.training_data import Batch, BatchPlan, TokenizedWindows, TrainingBatches
 from dnalm.formats.fasta import FastaReader
 from dnalm.models.language_model import LanguageModel
 from dnalm.models.presets import PRESETS
 from dnalm.models.published_files import read_tokenizer
 from dnalm.models.registry import new_language_model, trainable
-from dnalm.tasks.pretraining import PretrainingOptions, chosen_batching, filled
+from dnalm.tasks.pretraining_options import PretrainingOptions, filled
+from dnalm.tasks.pretraining_tokens import chosen_batching
 
 REPOSITORY = Path(__file__).parent.parent.parent
 PRESET = "mistral-dna-17m"

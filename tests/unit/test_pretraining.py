@@ -10,7 +10,8 @@ from conftest import TEST_DATA, Run, running
 from dnalm.models.presets import PRESETS
 from dnalm.models.registry import load_language_model, new_language_model
 from dnalm.models.sources import open_model
-from dnalm.tasks.pretraining import PretrainingOptions, filled, read_windows
+from dnalm.tasks.pretraining_options import PretrainingOptions, filled
+from dnalm.tasks.pretraining_windows import read_windows
 
 MITOCHONDRION = TEST_DATA / "human_mitochondrion.fasta"
 SMALL = ("--window", 64, "--batch-size", 4, "--threads", 1, "--evaluate-every", 10)
@@ -47,11 +48,11 @@ def test_resuming_gives_the_weights_of_the_uninterrupted_run(
         *options, "--output", tmp_path / "whole", "--checkpoint", tmp_path / "end", "--log", tmp_path / "log"
     )
     assert whole[0] == 0
-    from dnalm.engine import training
+    from dnalm.engine import training_callbacks
 
     # Stopped by the clock after 30 steps, as a destination's time limit would.
     steps: list[int] = []
-    usual = training._Limits.on_step_end
+    usual = training_callbacks.Limits.on_step_end
 
     def counting(self: object, args: object, state: object, control: object, **kwargs: object) -> None:
         steps.append(1)
@@ -59,7 +60,7 @@ def test_resuming_gives_the_weights_of_the_uninterrupted_run(
             monkeypatch.setattr(self, "_start", -1e9)
         usual(self, args, state, control, **kwargs)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(training._Limits, "on_step_end", counting)
+    monkeypatch.setattr(training_callbacks.Limits, "on_step_end", counting)
     limited = ("--time-limit", 1, "--output", tmp_path / "half", "--checkpoint", tmp_path / "middle")
     code, out, _ = run_pretrain(*options, *limited, "--log", tmp_path / "half log")
     monkeypatch.undo()
@@ -169,7 +170,7 @@ def test_every_preset_trains_on_after_it_was_measured(
     config = {name: min(value, 8) if "num_" in name else value for name, value in PRESETS[preset].config.items()}
     config |= small | {"num_attention_heads": 2}
     config |= {"num_key_value_heads": 2, "head_dim": 16} if "num_key_value_heads" in config else {}
-    monkeypatch.setattr("dnalm.tasks.pretraining.VOCABULARY", 64)
+    monkeypatch.setattr("dnalm.tasks.pretraining_tokens.VOCABULARY", 64)
     (tmp_path / "c.json").write_text(json.dumps(config))
     model = ("--preset", preset, "--model-config", tmp_path / "c.json", "--window", 90, "--batch-size", 4)
     training = ("--sequences", MITOCHONDRION, "--max-steps", 6, "--evaluate-every", 2, "--threads", 1)

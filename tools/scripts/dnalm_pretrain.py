@@ -8,16 +8,7 @@ from pathlib import Path
 from dnalm.entry_point import argument_parser, number_between, run
 
 # Of dnalm/models/presets.py, which is imported only when a job runs; a test holds both equal.
-PRESETS = (
-    "demo",
-    "mistral-dna-1m",
-    "mistral-dna-17m",
-    "tutorial-105m",
-    "llama",
-    "modernbert",
-    "nt-v2-50m",
-    "dnabert2",
-)
+PRESETS = ("demo", "mistral-dna-1m", "mistral-dna-17m", "tutorial-105m", "llama", "modernbert", "nt-v2-50m", "dnabert2")
 MOST = 2**31 - 1
 
 
@@ -32,16 +23,11 @@ def parser() -> argparse.ArgumentParser:
     data.add_argument("--regions", type=Path, help="BED or GFF3")
     data.add_argument("--window", type=number_between(int, 20, MOST), help="bases a window; the preset's if not given")
     data.add_argument(
-        "--stride", type=number_between(int, 1, MOST), help="bases from window to window; by default a window"
+        "--stride", type=number_between(int, 1, MOST), help="bases from one to the next; by default a window"
     )
+    data.add_argument("--max-n", type=number_between(float, 0, 1), default=0.1, help="largest share of N in a window")
     data.add_argument(
-        "--max-n", type=number_between(float, 0, 1), default=0.1, help="largest share of N of a window that is kept"
-    )
-    data.add_argument(
-        "--soft-masked-weight",
-        type=number_between(float, 0, 1),
-        default=1.0,
-        help="weight of lower-case bases in the loss",
+        "--soft-masked-weight", type=number_between(float, 0, 1), default=1.0, help="of lower-case bases in the loss"
     )
     data.add_argument(
         "--reverse-complement", action="store_true", help="train on either strand of each window, by chance"
@@ -50,13 +36,10 @@ def parser() -> argparse.ArgumentParser:
         "--split",
         choices=["random", "block", "record"],
         default="block",
-        help="windows by chance, a run of neighbours, or whole records; none shares a base with training",
+        help="windows by chance, a run of neighbours, or whole records",
     )
     data.add_argument(
-        "--validation-fraction",
-        type=number_between(float, 0.0001, 0.9),
-        default=0.1,
-        help="share of windows to validate with",
+        "--validation-fraction", type=number_between(float, 0.0001, 0.9), default=0.1, help="share of windows"
     )
     model = options.add_argument_group("model")
     model.add_argument(
@@ -74,24 +57,14 @@ def parser() -> argparse.ArgumentParser:
     model.add_argument("--name", help="what people call the new model")
     training = options.add_argument_group("training")
     training.add_argument("--epochs", type=number_between(float, 0.001, 100_000), help="passes over the data")
-    training.add_argument(
-        "--max-steps", type=number_between(int, 1, MOST), help="steps in all, whatever the epochs say"
-    )
+    training.add_argument("--max-steps", type=number_between(int, 1, MOST), help="steps at most")
     training.add_argument("--batch-size", type=number_between(int, 1, 100_000), help="windows a step and process")
     training.add_argument(
-        "--gradient-accumulation",
-        type=number_between(int, 1, 10_000),
-        default=1,
-        help="batches whose gradients make one step",
+        "--gradient-accumulation", type=number_between(int, 1, 10_000), default=1, help="batches a step"
     )
     training.add_argument("--learning-rate", type=number_between(float, 0, 1), help="its highest")
     training.add_argument("--weight-decay", type=number_between(float, 0, 1), default=0.01, help="of AdamW")
-    training.add_argument(
-        "--warmup",
-        type=number_between(float, 0, 1),
-        default=0.05,
-        help="share of the steps over which the learning rate rises",
-    )
+    training.add_argument("--warmup", type=number_between(float, 0, 1), default=0.05, help="share of the steps")
     training.add_argument(
         "--patience",
         type=number_between(int, 0, 10_000),
@@ -126,8 +99,8 @@ def parser() -> argparse.ArgumentParser:
 
 def pretrain(arguments: argparse.Namespace) -> None:
     """Run the task; its heavy imports wait until here."""
-    from dnalm.tasks.pretraining import PretrainingOptions
     from dnalm.tasks.pretraining import pretrain as run_task
+    from dnalm.tasks.pretraining_options import PretrainingOptions
 
     run_task(PretrainingOptions(**vars(arguments)))
 

@@ -92,7 +92,7 @@ def draw_map(
             _draw_numbers(axes, points, colors, look)
         else:
             _draw_categories(axes, points, colors, look)
-        _write_around(axes, text)
+        write_around(axes, text)
         # The map keeps its size; the file grows with what stands around it.
         figure.savefig(
             path,
@@ -172,7 +172,8 @@ def _legend(axes: Any, entries: list[tuple[str, str, str]], **place: Any) -> Non
     legend.get_title().set_fontweight("bold")
 
 
-def _write_around(axes: Any, text: MapText) -> None:
+def write_around(axes: Any, text: MapText) -> None:
+    """Write title, subtitle and names of the axes."""
     axes.set_xlabel(text.axes[0])
     axes.set_ylabel(text.axes[1])
     axes.margins(0.04)
