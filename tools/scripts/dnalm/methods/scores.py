@@ -172,26 +172,34 @@ class Score:
         needs: what is computed for it.
         models: those that give it.
         signed: whether it is above or below zero as ALT is above or below REF.
+        least: what it cannot be below.
         meaning: what its number is, for people.
     """
 
     needs: Needs
     models: Literal["masked", "causal", "all"]
     signed: bool
+    least: float | None
     meaning: str
 
 
 SCORES = {
-    "llr_masked": Score("masked site", "masked", True, "log p(ALT token) - log p(REF token), the token masked"),
-    "llr_masked_base": Score("masked site", "masked", True, "log p(ALT base) - log p(REF base), the token masked"),
-    "llr_wildtype": Score("wild type", "masked", True, "log p(ALT token) - log p(REF token) in REF, unmasked"),
-    "pll": Score("every token masked", "masked", True, "pseudo-log-likelihood of ALT minus that of REF"),
-    "llr_causal": Score("left to right", "causal", True, "log-likelihood of ALT minus that of REF"),
-    "llr_causal_per_base": Score("left to right", "causal", True, "log-likelihood of ALT minus that of REF, a base"),
-    "entropy": Score("masked site", "masked", False, "entropy in bits of A, C, G and T at the masked site"),
-    "jsd": Score("distributions", "all", False, "mean Jensen-Shannon divergence in bits at tokens REF and ALT share"),
-    "l2": Score("vectors", "all", False, "Euclidean distance of pooled REF and ALT"),
-    "l1": Score("vectors", "all", False, "sum of absolute differences of pooled REF and ALT"),
-    "cosine": Score("vectors", "all", False, "cosine distance (1 - cosine) of pooled REF and ALT"),
-    "dot": Score("vectors", "all", False, "inner product of pooled REF and ALT"),
+    "llr_masked": Score("masked site", "masked", True, None, "log p(ALT token) - log p(REF token), the token masked"),
+    "llr_masked_base": Score(
+        "masked site", "masked", True, None, "log p(ALT base) - log p(REF base), the token masked"
+    ),
+    "llr_wildtype": Score("wild type", "masked", True, None, "log p(ALT token) - log p(REF token) in REF, unmasked"),
+    "pll": Score("every token masked", "masked", True, None, "pseudo-log-likelihood of ALT minus that of REF"),
+    "llr_causal": Score("left to right", "causal", True, None, "log-likelihood of ALT minus that of REF"),
+    "llr_causal_per_base": Score(
+        "left to right", "causal", True, None, "log-likelihood of ALT minus that of REF, a base"
+    ),
+    "entropy": Score("masked site", "masked", False, 0.0, "entropy in bits of A, C, G and T at the masked site"),
+    "jsd": Score(
+        "distributions", "all", False, 0.0, "mean Jensen-Shannon divergence in bits at tokens REF and ALT share"
+    ),
+    "l2": Score("vectors", "all", False, 0.0, "Euclidean distance of pooled REF and ALT"),
+    "l1": Score("vectors", "all", False, 0.0, "sum of absolute differences of pooled REF and ALT"),
+    "cosine": Score("vectors", "all", False, 0.0, "cosine distance (1 - cosine) of pooled REF and ALT"),
+    "dot": Score("vectors", "all", False, None, "inner product of pooled REF and ALT"),
 }

@@ -1,6 +1,7 @@
 """Pictures of scored variants: named dots of a few, histograms of many, heat maps of every change of a region."""
 
 import math
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,7 +11,6 @@ import numpy as np
 
 from dnalm.methods.scores import SCORES
 from dnalm.report.plots import (
-    LONGEST_SUBTITLE,
     NOT_GIVEN,
     OTHER,
     PALETTE,
@@ -27,6 +27,7 @@ TAIL = 0.1  # per cent of the scores that may lie beyond each end of a histogram
 LETTERS = "ACGT"
 ROW, MOST_ROWS = 100, 24  # bases of a row of a heat map, and rows
 WIDTH, ROW_HEIGHT, DOT_HEIGHT = 10.0, 0.72, 0.19  # inches
+NO_CHANGE = "#E8E8E8"
 SIGNED_COLORS, UNSIGNED_COLORS = "RdBu", "viridis"
 
 
@@ -44,8 +45,8 @@ class Point:
 
     @property
     def name(self) -> str:
-        """Its id, or its place and change."""
-        return self.id if self.id not in ("", ".") else f"{self.contig}:{self.position} {self.change}"
+        """Its id, or its place."""
+        return self.id if self.id not in ("", ".") else f"{self.contig}:{self.position}"
 
     @property
     def change(self) -> str:
@@ -131,9 +132,12 @@ class VariantFigure:
             axes.plot(values, rows, linestyle="", marker="o", color=PALETTE[0], markersize=5)
             axes.set_xlabel(_label(score))
             axes.grid(axis="y", color=NOT_GIVEN, linewidth=0.4)
-        panels[0].set_yticks(rows, [shortened(point.name) for point in self._few])
+            if SCORES[score].least is not None:
+                axes.set_xlim(left=SCORES[score].least)
+        panels[0].set_yticks(rows, [shortened(name) for name in _names(self._few)])
         panels[0].set_ylim(len(self._few) - 0.5, -0.5)
-        _title(figure, f"{self._count:,} variants", model)
+        told = ", bars from one strand's score to the other's" if self._few[0].strands else ""
+        _title(figure, f"{self._count:,} variants{told}", model)
 
     def _draw_histograms(self, figure: Any, model: str) -> None:
         """Draw the distribution of each score with its median; the farthest tails are told, not drawn."""
@@ -198,16 +202,15 @@ class _HeatMap:
         limit = float(np.percentile(np.abs(given), 99)) if len(given) else 1.0
         low = -limit if signed or not len(given) else float(given.min())
         colors = colormaps[SIGNED_COLORS if signed else UNSIGNED_COLORS].copy()
-        colors.set_bad(NOT_GIVEN)
+        colors.set_bad(NO_CHANGE)
         for axes, row in zip(panels, self._rows, strict=True):
             drawn = row.draw(axes, longest, {"cmap": colors, "vmin": low, "vmax": limit})
-        bar = figure.colorbar(
-            drawn, ax=list(panels), label=_label(self._score), aspect=12, shrink=min(1, 3 / len(panels))
-        )
+        bar = figure.colorbar(drawn, ax=list(panels), aspect=12, shrink=min(1, 3 / len(panels)))
         bar.outline.set_visible(False)
         shown = sum(len(row.references) for row in self._rows)
         left = "" if shown == self._bases else f", the first {shown:,} shown"
-        _title(figure, f"Every change of {self._bases:,} bases{left}; a dot marks the reference", model)
+        what = f"Every change of {self._bases:,} bases{left}; dots mark the reference"
+        _title(figure, f"{what}\n{_label(self._score)}", model)
 
 
 class _Row:
@@ -237,9 +240,16 @@ class _Row:
         return drawn
 
 
+def _names(points: Sequence[Point]) -> list[str]:
+    """Return a name for each point; those that share one have their change behind it."""
+    counts = Counter(point.name for point in points)
+    alone = [point.id not in ("", ".") and counts[point.name] == 1 for point in points]
+    return [point.name if one else f"{point.name} {point.change}" for point, one in zip(points, alone, strict=True)]
+
+
 def _label(score: str) -> str:
-    return f"{score}: ALT less likely < 0 < more likely" if SCORES[score].signed else score
+    return f"{score} (ALT less likely < 0 < more likely)" if SCORES[score].signed else score
 
 
 def _title(figure: Any, what: str, model: str) -> None:
-    figure.suptitle(f"{what}\n{shortened(model)}"[: 2 * LONGEST_SUBTITLE], x=0.01, ha="left", fontsize=10)
+    figure.suptitle(f"{what}\n{shortened(model)}", x=0.01, ha="left", fontsize=10)
