@@ -25,6 +25,9 @@ FILES = {
     "--classification",
     "--curves",
     "--output-directory",
+    "--output-table",
+    "--output-vcf",
+    "--track",
     "--installed",
     "--downloads",
 }
