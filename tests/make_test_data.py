@@ -12,13 +12,16 @@ import itertools
 import json
 import sys
 import tempfile
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import anndata
+import numpy as np
 import pandas as pd
 import torch
 import transformers
+from sklearn.linear_model import LogisticRegression, Ridge
 from transformers import EsmConfig, EsmForMaskedLM
 
 sys.path.insert(0, str(Path(__file__).parent.parent / "tools" / "scripts"))
@@ -26,8 +29,12 @@ sys.path.insert(0, str(Path(__file__).parent.parent / "tools" / "scripts"))
 import dnalm_embed
 import dnalm_pretrain
 from dnalm.engine import training
+from dnalm.engine.devices import prepare_machine
+from dnalm.engine.representations import ModelChoices, ModelRepresentation
 from dnalm.formats.fasta import FastaReader
 from dnalm.models import nucleotide_transformer_v2
+from dnalm.models.head_config import HeadFacts
+from dnalm.models.heads import Classifier, PooledClassifier, new_classifier, write_classifier
 from dnalm.models.model_file import write_model_file, write_safetensors
 from dnalm.models.sources import open_model
 from dnalm.models.unet_head import SegmentationHead
@@ -67,6 +74,8 @@ def main() -> None:
     write_published_model(output / "published_model")
     write_embeddings(output)
     write_random_segmenter(output / "segmenter.safetensors")
+    write_classifier_of_genomes(output, genomes)
+    write_regressor_of_gc(output, genomes)
 
 
 def write_random_model(path: Path) -> None:
@@ -240,6 +249,60 @@ def write_embeddings(folder: Path) -> None:
     table = pd.concat([known[["id", "genome"]], data.to_df().reset_index(drop=True)], axis=1)
     table.to_parquet(embeddings.with_suffix(".parquet"), index=False)
     table.to_csv(embeddings.with_suffix(".tsv"), sep="\t", index=False, float_format="%.6g")
+
+
+def write_classifier_of_genomes(folder: Path, genomes: dict[str, str]) -> None:
+    """Write the random model with a head that tells E. coli from human, learnt beside the windows of `two_genomes`."""
+    labels = tuple(CUTS)
+    windows = [
+        (number, bases) for number, name in enumerate(labels) for bases in _training_windows(name, genomes[name])
+    ]
+    probe = LogisticRegression(max_iter=1_000)
+    facts = HeadFacts("classify", labels)
+    classifier = new_classifier(open_model(folder / "random_model.safetensors"), facts, seed=0)
+    probe.fit(_vectors(classifier, [bases for _, bases in windows]), [number for number, _ in windows])
+    # Two classes need one number: the other's is its negative.
+    weight, bias = 0.5 * probe.coef_[0], 0.5 * probe.intercept_[0]
+    _write_head(folder / "classifier.safetensors", classifier, [-weight, weight], [-bias, bias])
+
+
+def write_regressor_of_gc(folder: Path, genomes: dict[str, str]) -> None:
+    """Write the model as authors publish it with a head that tells the share of G and C."""
+    windows = [bases for name in CUTS for bases in _training_windows(name, genomes[name])]
+    shares = np.array([(bases.count("G") + bases.count("C")) / len(bases) for bases in windows])
+    mean, scale = float(f"{shares.mean():.6g}"), float(f"{shares.std():.6g}")
+    facts = HeadFacts("regress", ("gc",), target_mean=(mean,), target_scale=(scale,))
+    classifier = new_classifier(open_model(folder / "published_model"), facts, seed=0)
+    probe = Ridge().fit(_vectors(classifier, windows), (shares - mean) / scale)
+    _write_head(folder / "regressor.safetensors", classifier, [probe.coef_], [probe.intercept_])
+
+
+def _training_windows(name: str, genome: str) -> list[str]:
+    start, end = CUTS[name]
+    step = (end - start) // WINDOWS
+    return [genome[first + WINDOW * part :][:WINDOW] for first in range(start, end, step) for part in (2, 3)]
+
+
+def _vectors(classifier: Classifier, sequences: list[str]) -> np.ndarray:
+    representation = ModelRepresentation(classifier.model, ModelChoices(), prepare_machine("cpu", 1, None))
+    return np.stack([found.vectors for found in representation.embed(sequences, sequences)])
+
+
+def _write_head(path: Path, classifier: Classifier, weight: Any, bias: Any) -> None:
+    tensors = {"weight": torch.tensor(np.array(weight)).float(), "bias": torch.tensor(np.array(bias)).float()}
+    assert isinstance(classifier.module, PooledClassifier)
+    classifier.module.classifier.load_state_dict(tensors)
+    with tempfile.TemporaryDirectory() as folder:
+        write_classifier(
+            path,
+            replace(
+                classifier, model=replace(classifier.model, stored=replace(classifier.model.stored, licence="MIT"))
+            ),
+            Path(folder),
+            name=f"dnalm-{path.stem}",
+            provenance={"made by": "tests/make_test_data.py"},
+            same_backbone=True,
+        )
 
 
 def _gc_content(bases: str) -> str:

@@ -1,7 +1,7 @@
-"""Regions of a genome, BED or GFF3, plain or gzip-compressed, recognised by content; and their sequences."""
+"""Regions of a genome, BED or GFF3, plain or gzip-compressed, recognised by content; their sequences; and BED written."""
 
 import gzip
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -103,6 +103,25 @@ class RegionReader:
                 "use the genome the regions belong to, or cut the region."
             )
         return True
+
+
+class BedWriter:
+    """Append intervals in the order given; use it in a `with`."""
+
+    def __init__(self, path: Path) -> None:
+        self._file = path.open("w", encoding="utf-8", newline="\n")
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self._file.close()
+
+    def append(self, regions: Sequence[Region], names: Sequence[str], scores: Sequence[int]) -> None:
+        """Write regions with names without blanks and scores from 0 to 1,000, as lines of six columns."""
+        for region, name, score in zip(regions, names, scores, strict=True):
+            strand = region.strand if region.strand in "+-" else "."
+            self._file.write(f"{region.contig}\t{region.start}\t{region.end}\t{name}\t{score}\t{strand}\n")
 
 
 def read_regions(path: Path) -> Iterator[Region]:
