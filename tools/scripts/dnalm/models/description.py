@@ -1,14 +1,18 @@
 """What a model is, in a few facts that people ask for: architecture, sizes, context, head."""
 
 import gc
+from collections.abc import Callable
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from dnalm.errors import UserError, shown
+from dnalm.models.heads import Classifier, is_classifier, load_classifier
 from dnalm.models.language_model import LanguageModel, NoLanguageModelHead
 from dnalm.models.model_file import StoredModel
 from dnalm.models.registry import load_language_model
+from dnalm.models.tokenizers import Encoding
 
 # Stored beside the parameters by some versions.
 BUFFERS = ("position_ids", "inv_freq")
@@ -24,7 +28,12 @@ def describe(stored: StoredModel) -> dict[str, str]:
         UserError: the model cannot be loaded, or does not give sensible numbers.
     """
     model = try_model(stored)
-    head = f"{'causal' if model.causal else 'masked'} language model" if model.with_head is not None else "none"
+    heads = [f"{'causal' if model.causal else 'masked'} language model"] if model.with_head is not None else []
+    classifier = try_classifier(stored)
+    if classifier is not None:
+        heads.append(
+            {"classify": "classifier", "multilabel": "multi-label classifier", "regress": "regressor"}[classifier.task]
+        )
     sample = "".join(np.random.default_rng(0).choice(list("ACGT"), SAMPLE_BASES))
     parameters = {name: info for name, info in stored.tensors.items() if not name.endswith(BUFFERS)}
     tied = _tied(stored, model.vocabulary_size)
@@ -39,13 +48,15 @@ def describe(stored: StoredModel) -> dict[str, str]:
         "context_tokens": f"{context:,}" if context else "unlimited",
         "context_bases": f"about {_bases(model, sample, context):,}" if context else "unlimited",
         "vocabulary": f"{model.vocabulary_size:,}",
-        "head": head,
+        "head": ", ".join(heads) or "none",
         "stored_as": ", ".join(sorted({str(info.dtype).removeprefix("torch.") for info in parameters.values()})),
         "licence": stored.licence or "unknown",
     }
-    if stored.labels:
+    if classifier is not None:
+        facts["labels"] = ", ".join(classifier.labels)
+    elif stored.labels:
         facts["features"] = ", ".join(stored.labels)
-    del model
+    del model, classifier
     gc.collect()  # transformers' modules hold each other, and would keep the weights mapped
     return facts
 
@@ -67,27 +78,53 @@ def try_model(stored: StoredModel) -> LanguageModel:
             f"The tokenizer of the model '{stored.name}' makes the token id {max(used)}, but the model has only "
             f"{model.vocabulary_size} tokens; use a model with its own tokenizer."
         )
-    (encoding,) = model.encode([PROBE])
-    if model.context_length is not None:
-        encoding = encoding.truncated(model.context_length)
-    ids = torch.from_numpy(encoding.ids)[None]
-    try:
-        with torch.inference_mode():
-            states = model.hidden_states(ids, None, range(len(model.layers) + 1))
-            numbers = [*states, *([model.logits(ids, None)] if model.with_head is not None else [])]
-    except MemoryError:
-        raise
-    except Exception as error:  # whatever a strange config brings transformers or torch to
-        raise UserError(
-            f"The model '{stored.name}' cannot run a sequence ({shown(error, 200)}); use intact files."
-        ) from error
-    if not all(bool(torch.isfinite(values).all()) for values in numbers):
-        raise UserError(f"The model '{stored.name}' makes NaN or infinity of a sequence; use an intact model.")
+    ids = torch.from_numpy(_probe(model).ids)[None]
+
+    def run() -> list[Tensor]:
+        states = model.hidden_states(ids, None, range(len(model.layers) + 1))
+        return [*([model.logits(ids, None)] if model.with_head is not None else []), *states]
+
+    states = _tried(stored.name, run)
     if not bool(states[-1].std() > 0):
         raise UserError(
             f"The model '{stored.name}' makes the same of every base: its weights are empty; use an intact model."
         )
     return model
+
+
+def try_classifier(stored: StoredModel) -> Classifier | None:
+    """Load a model with its head that classifies or regresses, and run a short sequence through it; None without one.
+
+    Raises:
+        UserError: it cannot be loaded, or does not give sensible numbers.
+    """
+    if not is_classifier(stored):
+        return None
+    classifier = load_classifier(stored)
+    encoding = _probe(classifier.model)
+    ids, weights = torch.from_numpy(encoding.ids)[None], torch.from_numpy(~encoding.special)[None].float()
+    _tried(stored.name, lambda: [classifier.logits(ids, None, weights)])
+    return classifier
+
+
+def _probe(model: LanguageModel) -> Encoding:
+    """Return the tokens of a short sequence that a model can read."""
+    (encoding,) = model.encode([PROBE])
+    return encoding if model.context_length is None else encoding.truncated(model.context_length)
+
+
+def _tried(name: str, run: Callable[[], list[Tensor]]) -> list[Tensor]:
+    """Return what a model with this name gives, or raise UserError if it fails or gives what is no number."""
+    try:
+        with torch.inference_mode():
+            numbers = run()
+    except MemoryError:
+        raise
+    except Exception as error:  # whatever a strange config brings transformers or torch to
+        raise UserError(f"The model '{name}' cannot run a sequence ({shown(error, 200)}); use intact files.") from error
+    if not all(bool(torch.isfinite(values).all()) for values in numbers):
+        raise UserError(f"The model '{name}' makes NaN or infinity of a sequence; use an intact model.")
+    return numbers
 
 
 def _tied(stored: StoredModel, vocabulary_size: int) -> set[str]:

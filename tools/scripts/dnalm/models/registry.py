@@ -35,7 +35,7 @@ def load_language_model(stored: StoredModel, *, head: bool = False) -> LanguageM
     if head and has_other_backbone(stored.config):
         raise NoLanguageModelHead(stored.name)
     bare = without_head(stored)
-    with _told(stored):
+    with loading(stored):
         if segment_nt.recognises(bare):
             backbone = segment_nt.backbone_of(bare)
             return segment_nt.as_language_model(stored, _architecture(backbone).load(backbone, head=head))
@@ -50,7 +50,7 @@ def load_segmenter(stored: StoredModel) -> Segmenter:
     Raises:
         UserError: it is none; or config, tensors and tokenizer do not fit together.
     """
-    with _told(stored):
+    with loading(stored):
         if not segment_nt.recognises(stored):
             raise UserError(
                 f"The model '{stored.name}' is no segmenter: it has no segmentation head; choose a SegmentNT, or a model "
@@ -60,7 +60,7 @@ def load_segmenter(stored: StoredModel) -> Segmenter:
 
 
 @contextmanager
-def _told(stored: StoredModel) -> Iterator[None]:
+def loading(stored: StoredModel) -> Iterator[None]:
     """Turn whatever a strange config brings transformers or torch to into a sentence."""
     try:
         yield

@@ -15,6 +15,7 @@ from dnalm.errors import UserError
 from dnalm.formats.outputs import whole_or_nothing
 from dnalm.models import transformers_native
 from dnalm.models.description import describe
+from dnalm.models.head_config import has_head
 from dnalm.models.model_file import StoredModel, origin_of, write_safetensors
 from dnalm.models.published_files import mend
 from dnalm.models.sources import open_model
@@ -52,6 +53,11 @@ def export_model(options: ExportOptions) -> None:
     facts["reads_it"] = (
         "transformers' from_pretrained" if native else "DNA-LM; transformers only with its authors' code"
     )
+    if has_head(stored.config):
+        facts["head_is_read_by"] = (
+            "DNA-LM alone: classifier.weight and classifier.bias belong to the mean of the last hidden states over the "
+            "tokens that cover bases; other libraries leave them out, or take them for a head of their own"
+        )
     with whole_or_nothing([options.summary] if options.summary else [], [options.model]) as partials:
         with _told(target):
             partial = Path(tempfile.mkdtemp(prefix=f".{target.name[:40]}.", dir=target.parent))
