@@ -133,6 +133,14 @@ def run_embed(capsys: pytest.CaptureFixture[str]) -> Iterator[Run]:
 
 
 @pytest.fixture
+def run_predict(capsys: pytest.CaptureFixture[str]) -> Iterator[Run]:
+    """Run dnalm_predict's entry script in this process: exit code, stdout, stderr."""
+    import dnalm_predict
+
+    yield from running(dnalm_predict.parser, dnalm_predict.predict, capsys)
+
+
+@pytest.fixture
 def run_project(capsys: pytest.CaptureFixture[str]) -> Iterator[Run]:
     """Run dnalm_project's entry script in this process: exit code, stdout, stderr."""
     import dnalm_project

@@ -273,7 +273,7 @@ def write_regressor_of_gc(folder: Path, genomes: dict[str, str]) -> None:
     mean, scale = float(f"{shares.mean():.6g}"), float(f"{shares.std():.6g}")
     facts = HeadFacts("regress", ("gc",), target_mean=(mean,), target_scale=(scale,))
     classifier = new_classifier(open_model(folder / "published_model"), facts, seed=0)
-    probe = Ridge().fit(_vectors(classifier, windows), (shares - mean) / scale)
+    probe = Ridge(alpha=0.01).fit(_vectors(classifier, windows), (shares - mean) / scale)
     _write_head(folder / "regressor.safetensors", classifier, [probe.coef_], [probe.intercept_])
 
 

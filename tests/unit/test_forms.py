@@ -19,6 +19,7 @@ FILES = {
     "--card",
     "--summary",
     "--table",
+    "--bed",
     "--statistics",
     "--output-directory",
     "--installed",

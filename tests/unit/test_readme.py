@@ -37,6 +37,7 @@ def test_the_commands_of_the_readme_work_one_after_the_other(tmp_path: Path) -> 
     assert len(Tokenizer.from_file(str(tmp_path / "tokenizer.json")).get_vocab()) == 4096
     assert (tmp_path / "tokens.tsv").read_text().startswith("token\tlength\tcount\tshare\n")
     assert (tmp_path / "generated.fasta").read_text().count(">") == 3
+    assert len((tmp_path / "predictions.tsv").read_text().splitlines()) == 81
     assert open_model(tmp_path / "pretrained.safetensors").name == "dnalm-demo"
     published = REPOSITORY / "test-data" / "published_model" / "model.safetensors"
     assert load_file(tmp_path / "exported" / "model.safetensors").keys() == load_file(published).keys()
