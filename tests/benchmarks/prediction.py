@@ -42,8 +42,8 @@ def main() -> None:
     parser.add_argument("--sequences", type=int, default=256)
     parser.add_argument("--output", type=Path, help="JSON file of the ratios")
     arguments = parser.parse_args()
-    with tempfile.TemporaryDirectory() as name:
-        folder = Path(name)
+    with tempfile.TemporaryDirectory() as place:
+        folder = Path(place)
         sequences = write_sequences(folder, arguments.sequences)
         variants = make_variants(folder, sequences)
         seconds: dict[str, list[float]] = {name: [] for name in variants}
