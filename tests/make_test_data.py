@@ -30,6 +30,7 @@ from dnalm.formats.fasta import FastaReader
 from dnalm.models import nucleotide_transformer_v2
 from dnalm.models.model_file import write_model_file, write_safetensors
 from dnalm.models.sources import open_model
+from dnalm.models.unet_head import SegmentationHead
 
 WIDTH = 80  # bases a line
 CUTS = {"ecoli": (100_000, 220_000), "human": (600_000, 720_000)}  # 0-based half-open
@@ -65,6 +66,7 @@ def main() -> None:
     write_checkpoint(output)
     write_published_model(output / "published_model")
     write_embeddings(output)
+    write_random_segmenter(output / "segmenter.safetensors")
 
 
 def write_random_model(path: Path) -> None:
@@ -132,13 +134,13 @@ def write_checkpoint(folder: Path) -> None:
     arguments = dnalm_pretrain.parser().parse_args(
         [*map(str, options), "--checkpoint", str(folder / "checkpoint.safetensors")]
     )
-    usual = training.LanguageModelTrainer._save_checkpoint
+    usual = training.ModelTrainer._save_checkpoint
 
     def stop_after_it(trainer: Any, *given: Any) -> None:
         usual(trainer, *given)
         trainer.control.should_training_stop = True
 
-    training.LanguageModelTrainer._save_checkpoint = stop_after_it  # type: ignore[assignment, method-assign]
+    training.ModelTrainer._save_checkpoint = stop_after_it  # type: ignore[assignment, method-assign]
     dnalm_pretrain.pretrain(arguments)
     (folder / "unused.safetensors").unlink()
 
@@ -176,6 +178,44 @@ def write_published_model(folder: Path) -> None:
     shapes = nucleotide_transformer_v2.MaskedLanguageModel(sizes).state_dict()
     weights = {name: 0.3 * torch.randn(tensor.shape, generator=generator) for name, tensor in sorted(shapes.items())}
     write_safetensors(folder / "model.safetensors", weights, {"format": "pt"})
+
+
+def write_random_segmenter(path: Path) -> None:
+    """Write a random SegmentNT of 3-mers that is to find the mitochondrion's genes: 2 layers, windows of 1,200 bases."""
+    kmers = ["".join(kmer) for kmer in itertools.product("ATCG", repeat=3)]
+    vocabulary = ["<unk>", "<pad>", "<mask>", "<cls>", *kmers, *"ATCG", "N"]
+    config = {
+        "add_bias_fnn": False,
+        "features": ["CDS", "rRNA", "tRNA"],
+        "hidden_size": 32,
+        "intermediate_size": 64,
+        "layer_norm_eps": 1e-12,
+        "max_position_embeddings": 402,
+        "num_attention_heads": 4,
+        "num_hidden_layers": 2,
+        "pad_token_id": 1,
+        "position_embedding_type": "rotary",
+        "segment_window": 1_200,
+        "tie_word_embeddings": False,
+        "token_dropout": False,
+        "vocab_size": len(vocabulary),
+    }
+    torch.manual_seed(0)
+    sizes = nucleotide_transformer_v2.Sizes(len(vocabulary), 32, 2, 4, 64, 1e-12)
+    parts: dict[str, Any] = {"esm.": nucleotide_transformer_v2.Backbone(sizes), "": SegmentationHead(32, 32, 3, 3)}
+    parts[""].fc.weight.data *= 30  # wide enough for probabilities between 0 and 1 without training
+    weights = {f"{name}{key}": value for name, part in parts.items() for key, value in part.state_dict().items()}
+    tokenizer = {"vocab.txt": "\n".join(vocabulary), "tokenizer_config.json": {"eos_token": None}}
+    write_model_file(
+        path,
+        weights,
+        config,
+        tokenizer,
+        name="dnalm-random-segmenter",
+        licence="MIT",
+        labels=config["features"],  # type: ignore[arg-type]
+        provenance={"made by": "tests/make_test_data.py", "weights": "random, seed 0"},
+    )
 
 
 def write_embeddings(folder: Path) -> None:

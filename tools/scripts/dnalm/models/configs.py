@@ -12,6 +12,7 @@ DEEPEST_CONFIG = 4
 # Positions that one table or buffer is made for before any weight is compared.
 MOST_POSITIONS = 10_000_000
 LARGEST_SIZE = 2**40
+NAMES_OF_LABELS = ("id2label", "label2id")  # may be called like a size
 # A negative number stands for "none" in other keys, such as ids.
 NEVER_NEGATIVE = re.compile(r"(num|n)_.*|.*(_size|_heads|_layers|_window|_per_tok)")
 
@@ -22,7 +23,8 @@ def refuse_absurd_sizes(stored: StoredModel) -> None:
     Layers and experts are built in loops, so that there cannot be more than tensors; positions and labels may become
     buffers and dictionaries; every other size is compared with the tensors, which costs nothing.
     """
-    for key, value in _numbers(stored.config, stored.name, DEEPEST_CONFIG):
+    sizes = {key: value for key, value in stored.config.items() if key not in NAMES_OF_LABELS}
+    for key, value in _numbers(sizes, stored.name, DEEPEST_CONFIG):
         # Qwen's max_window_layers is a bound, and 28 by default however few layers there are.
         repeated = any(word in key for word in ("layer", "expert", "group")) and "window" not in key
         most = len(stored.tensors) if repeated else MOST_POSITIONS if "position" in key else LARGEST_SIZE
@@ -35,7 +37,7 @@ def refuse_absurd_sizes(stored: StoredModel) -> None:
             raise UserError(
                 f"The config of the model '{stored.name}' has the negative {shown(key)} = {value:,}; use intact files."
             )
-    labels = [stored.config.get("num_labels"), *(stored.config.get(key) for key in ("id2label", "label2id"))]
+    labels = [stored.config.get("num_labels"), *(stored.config.get(key) for key in NAMES_OF_LABELS)]
     if any((value if isinstance(value, int) else len(value or ())) > MOST_LABELS for value in labels):
         raise UserError(f"The config of the model '{stored.name}' has over {MOST_LABELS:,} labels; use intact files.")
 

@@ -12,6 +12,7 @@ from dnalm.models.registry import load_language_model
 
 # Stored beside the parameters by some versions.
 BUFFERS = ("position_ids", "inv_freq")
+DECODERS = ("decoder.weight", "lm_head.weight", "embed_out.weight")
 SAMPLE_BASES = 3_000
 PROBE = "ACGTTGCAAGGCTTACCGATATCGGCTAAGCTTACGGATCCAGTCAN"
 
@@ -26,7 +27,8 @@ def describe(stored: StoredModel) -> dict[str, str]:
     head = f"{'causal' if model.causal else 'masked'} language model" if model.with_head is not None else "none"
     sample = "".join(np.random.default_rng(0).choice(list("ACGT"), SAMPLE_BASES))
     parameters = {name: info for name, info in stored.tensors.items() if not name.endswith(BUFFERS)}
-    count = sum(int(np.prod(info.shape)) for info in parameters.values())
+    tied = _tied(stored, model.vocabulary_size)
+    count = sum(int(np.prod(info.shape)) for name, info in parameters.items() if name not in tied)
     context = model.context_length
     facts = {
         "name": stored.name,
@@ -86,6 +88,18 @@ def try_model(stored: StoredModel) -> LanguageModel:
             f"The model '{stored.name}' makes the same of every base: its weights are empty; use an intact model."
         )
     return model
+
+
+def _tied(stored: StoredModel, vocabulary_size: int) -> set[str]:
+    """Return the names of decoders that are the table of embeddings once more."""
+    tables = [
+        name for name, info in stored.tensors.items() if len(info.shape) == 2 and info.shape[0] == vocabulary_size
+    ]
+    if len(tables) < 2:
+        return set()
+    first, *others = sorted(tables, key=lambda name: name.endswith(DECODERS))
+    weights = stored.read_tensors(tables)
+    return {name for name in others if torch.equal(weights[name], weights[first])}
 
 
 def _bases(model: LanguageModel, sample: str, context: int) -> int:

@@ -48,9 +48,11 @@ def import_model(options: ImportOptions) -> None:
         digests = [_sha256(path) for path in stored.files]
         stored = replace(
             stored,
-            licence=one_line(options.licence or "") or None,
-            labels=_features(options.features, stored.config.get("features")),
-            provenance={"tool": "dnalm_import_model", "version": __version__, "weights_sha256": digests},
+            # What an exported model says of itself outlives the export.
+            licence=one_line(options.licence or stored.licence or "") or None,
+            labels=_features(options.features, stored.config.get("features", stored.labels)),
+            provenance={"tool": "dnalm_import_model", "version": __version__, "weights_sha256": digests}
+            | ({"exported_from": stored.provenance} if stored.provenance else {}),
         )
         facts = describe(stored)
         for sentence in mended:
