@@ -10,7 +10,9 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-START, END, SUM_BEFORE, SUM_AFTER, MOST = range(5)  # columns of segments; sums are of all probabilities since the stretch began
+START, END, SUM_BEFORE, SUM_AFTER, MOST = range(
+    5
+)  # columns of segments; sums are of all probabilities since the stretch began
 Segments = NDArray[np.float64]  # shape (segments, 5)
 NONE: Segments = np.zeros((0, 5))
 

@@ -100,7 +100,7 @@ def draw_map(
             dpi=RESOLUTION[figure_format],
             bbox_inches="tight",
             pad_inches=0.15,
-            metadata=_metadata(figure_format, facts),
+            metadata=picture_metadata(figure_format, facts),
         )
 
 
@@ -203,7 +203,7 @@ def _shortened(label: str) -> str:
     return label if len(label) <= LONGEST_LABEL else f"{label[:half]}…{label[-half:]}"
 
 
-def _metadata(figure_format: str, facts: Mapping[str, Any] | None) -> dict[str, str | None]:
+def picture_metadata(figure_format: str, facts: Mapping[str, Any] | None) -> dict[str, str | None]:
     """Return the picture's own metadata: what was run, and neither date nor program."""
     said = json.dumps(facts, sort_keys=True) if facts else None
     return {
