@@ -25,9 +25,10 @@ TREE_HEADER = struct.Struct("<IIIIQQ")
 INDEX_HEADER = struct.Struct("<IIQIIIIQII")
 NODE_HEADER = struct.Struct("<BBH")
 SECTION_HEADER = struct.Struct("<IIIIIBBH")
-LEAF = np.dtype([(x, "<u4") for x in ("contig", "start", "last_contig", "end")] + [("offset", "<u8"), ("size", "<u8")])
+BOUNDS = [(name, "<u4") for name in ("contig", "start", "last_contig", "end")]
+LEAF = np.dtype([*BOUNDS, ("offset", "<u8"), ("size", "<u8")])
 LEAF_STRUCT = struct.Struct("<IIIIQQ")
-BRANCH = np.dtype([(name, LEAF[name]) for name in LEAF.names[:-1]])
+BRANCH = np.dtype([*BOUNDS, ("offset", "<u8")])
 ZOOM = np.dtype(
     [(x, "<u4") for x in ("contig", "start", "end", "count")]
     + [(x, "<f4") for x in ("min", "max", "sum", "sum_squares")]
@@ -126,7 +127,7 @@ class BigWigWriter:
             sections, records = _Sections(self._file), 0
             for part in _coarser(below, bases):
                 records += len(part)
-                sections.add(part["contig"][[0, -1]], part["start"][0], part["end"][-1], part.tobytes())
+                sections.add(part["contig"][[0, -1]].tolist(), part["start"][0], part["end"][-1], part.tobytes())
             index, leaves = sections.finish(ZOOMS_A_SECTION)
             sections.close()
             _rewrite(self._file, data_at, struct.pack("<I", records))
@@ -177,9 +178,9 @@ class _Sections:
         self._leaves.seek(0)
         leaves = np.frombuffer(self._leaves.read(), dtype=LEAF)
         place = self._file.tell()
-        bounds = (0, 0, 0, 0)
+        bounds = [0, 0, 0, 0]
         if len(leaves):
-            bounds = tuple(map(int, (leaves["contig"][0], leaves["start"][0], leaves["contig"][-1], leaves["end"][-1])))
+            bounds = [leaves["contig"][0], leaves["start"][0], leaves["last_contig"][-1], leaves["end"][-1]]
         self._file.write(INDEX_HEADER.pack(INDEX_MAGIC, NODE, len(leaves), *bounds, place, items, 0))
         above = [np.zeros(count, dtype=BRANCH) for count in _nodes_above(len(leaves))]
         for number, level in enumerate(above):

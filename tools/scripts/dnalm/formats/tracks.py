@@ -1,7 +1,7 @@
 """Tracks of probabilities: a folder with one bigWig a feature."""
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from pathlib import Path
@@ -61,7 +61,7 @@ class TracksWriter:
         """Complete the files."""
         self._all(lambda number: self._writers[number].finish())
 
-    def _all(self, task: "Callable[[int], None]") -> None:
+    def _all(self, task: Callable[[int], None]) -> None:
         numbers = range(len(self._writers))
         for _ in self._pool.map(task, numbers) if self._pool._max_workers > 1 else map(task, numbers):
             pass

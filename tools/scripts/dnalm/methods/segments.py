@@ -1,8 +1,8 @@
 """From probabilities to segments: thresholding with hysteresis, joined over short gaps, short ones left out.
 
 A segment is a stretch in which every base reaches the low threshold and at least one the threshold (Canny 1986,
-doi:10.1109/TPAMI.1986.4767851, of edges in pictures). Segments that at most `merge_gap` bases part become one, and what is then
-shorter than `min_length` is no segment. Nothing goes on over bases without a probability.
+doi:10.1109/TPAMI.1986.4767851, of edges in pictures). Segments that at most `merge_gap` bases part become one, and what is
+then shorter than `min_length` is no segment. Nothing goes on over bases without a probability.
 """
 
 from dataclasses import dataclass

@@ -16,13 +16,13 @@ from dnalm.report.plots import PALETTE, RESOLUTION, STYLE, picture_metadata
 
 COLORS = tuple(color for color in PALETTE if color not in ("#000000", "#F0E442"))  # black and pale yellow make no areas
 MOST_BINS = 1_200  # about the dots that a track is wide
-WIDTH, ROW, ABOVE, BELOW = 9.0, 0.46, 0.72, 0.55  # inches
+WIDTH, ROW, ABOVE, BELOW = 9.0, 0.46, 0.86, 0.55  # inches
 LABELS = 0.225  # of the width
 LOW, TOP = -0.34, 1.06  # of a row's own axis; segments lie below 0
 BAR = (-0.27, 0.15)  # where a segment's bar begins, and its height
 NO_DATA = "#E9E9E9"
 GREY = "#6B6B6B"
-LONGEST_FEATURE = 27  # letters
+LONGEST_FEATURE, LONGEST_CONTIG, LONGEST_MODEL = 27, 60, 90  # letters
 ROUND_TICKS = ((1_000_000, "Mb"), (1_000, "kb"), (1, "bases"))
 
 
@@ -99,7 +99,9 @@ class RegionPicture:
             )
 
     def _draw_row(self, axes: Any, row: int, color: str) -> None:
-        means = np.divide(self._sums[:, row], self._counts, where=self._counts > 0, out=np.full(len(self._counts), np.nan))
+        means = np.divide(
+            self._sums[:, row], self._counts, where=self._counts > 0, out=np.full(len(self._counts), np.nan)
+        )
         most = np.where(self._counts > 0, self._most[:, row], np.nan)
         axes.set_xlim(self.start, self.end)
         axes.set_ylim(LOW, TOP)
@@ -123,7 +125,7 @@ class RegionPicture:
         shown = name if len(name) <= LONGEST_FEATURE else f"{name[: LONGEST_FEATURE - 1]}…"
         axes.annotate(
             shown,
-            xy=(0, 0.36),
+            xy=(0, 0.5),
             xycoords="axes fraction",
             xytext=(-16, 0),
             textcoords="offset points",
@@ -146,21 +148,25 @@ class RegionPicture:
 
         length = self.end - self.start
         unit, name = next((unit, name) for unit, name in ROUND_TICKS if length >= 2 * unit)
-        locator = MaxNLocator(8, steps=[1, 2, 5, 10], integer=True)
+        locator = MaxNLocator(6, steps=[1, 2, 5, 10], integer=True)
         axes.xaxis.set_major_locator(locator)
         # Position 1 of the text is the base that stands first: 0 of the axis.
         axes.xaxis.set_major_formatter(FuncFormatter(lambda at, _: f"{at / unit:,.10g}"))
         axes.spines["bottom"].set_visible(True)
-        axes.tick_params(axis="x", width=0.7)
+        axes.tick_params(axis="x", width=0.7, labelsize=8.5)
         axes.set_xlabel(f"Position ({name})")
 
     def _write_above(self, figure: Any, height: float, model: str) -> None:
-        said = [f"Probability of each base by {model}"]
+        said = ["bars: segments called"]
         if self._binned:
-            said.append("dark: mean, light: highest of the bases in a dot's width")
-        said.append("bars: segments called")
+            said.insert(0, "dark: mean, light: highest of the bases in a dot's width")
         if (self._counts == 0).any():
             said.append("grey: no data")
-        title = f"{self.contig if len(self.contig) <= 60 else self.contig[:59] + '…'}: {self.start + 1:,} – {self.end:,}"
-        figure.text(LABELS, 1 - 0.26 / height, title, fontsize=12, fontweight="bold", va="center")
-        figure.text(LABELS, 1 - 0.49 / height, "  ·  ".join(said), fontsize=8, color="#595959", va="center")
+        contig = self.contig if len(self.contig) <= LONGEST_CONTIG else f"{self.contig[: LONGEST_CONTIG - 1]}…"
+        lines = [
+            (f"{contig}: {self.start + 1:,} to {self.end:,}", {"fontsize": 12, "fontweight": "bold"}),
+            (f"Probabilities by {model[:LONGEST_MODEL]}", {"fontsize": 8.5, "color": "#404040"}),
+            ("  ·  ".join(said), {"fontsize": 8, "color": GREY}),
+        ]
+        for (text, look), below in zip(lines, (0.26, 0.48, 0.66), strict=True):
+            figure.text(LABELS, 1 - below / height, text, va="center", **look)
