@@ -21,6 +21,9 @@ FILES = {
     "--table",
     "--statistics",
     "--output-directory",
+    "--tracks",
+    "--calls",
+    "--probabilities",
     "--installed",
     "--downloads",
 }
