@@ -12,9 +12,10 @@ import torch
 from conftest import REPOSITORY, TEST_DATA
 from dnalm.errors import UserError
 from dnalm.models import nucleotide_transformer_v2
+from dnalm.models.convolution_blocks import stepwise_widths
 from dnalm.models.language_model import NoLanguageModelHead
 from dnalm.models.model_file import StoredModel, write_model_file
-from dnalm.models.registry import load_language_model, load_segmenter
+from dnalm.models.registry import load_language_model, load_segmenter, with_config_of_tensors
 from dnalm.models.segmenter import Segmenter, Window
 from dnalm.models.sources import open_model
 
@@ -192,3 +193,103 @@ def test_a_backbone_of_byte_pairs_is_refused() -> None:
     )
     with pytest.raises(UserError, match="cover different numbers of bases"):
         load_segmenter(joined)
+
+
+@pytest.mark.parametrize("case", ["segment_enformer", "segment_borzoi"])
+def test_segmenters_of_bases_read_n_and_do_not_depend_on_the_batch(case: str) -> None:
+    segmenter = load_segmenter(open_model(PARITY / case))
+    bases = 3 * 1_024
+    sequences = [random_bases(bases), "N" * 1_000 + random_bases(bases - 1_000, 1)]
+    with torch.inference_mode():
+        together = segmenter.probabilities(sequences)
+        alone = torch.cat([segmenter.probabilities([sequence]) for sequence in sequences])
+    assert segmenter.takes_n
+    torch.testing.assert_close(together, alone, rtol=0, atol=1e-5)
+    first, end = segmenter.window.output(bases)
+    assert together.shape == (2, end - first, 14)
+
+
+def test_published_segmenters_of_bases_read_what_the_paper_says() -> None:
+    enformer = load_segmenter(open_model(PARITY / "segment_enformer")).window
+    assert (enformer.default, enformer.granularity, enformer.output(196_608)) == (196_608, 128, (0, 196_608))
+    published = Window(524_288, 196_608, 524_288, 128, 32, 196_608)
+    assert published.output(524_288) == (163_840, 360_448)
+    borzoi = load_segmenter(open_model(PARITY / "segment_borzoi")).window
+    assert borzoi == Window(524_288, 1_024, 524_288, 128, 32, 1_024)
+    assert borzoi.output(2_048) == (512, 1_536)
+
+
+def test_borzois_output_is_of_the_middle_of_its_window() -> None:
+    """A base far from the middle changes less than one in it, and the change is where the base is."""
+    segmenter = load_segmenter(open_model(PARITY / "segment_borzoi"))
+    bases = random_bases(2_048)
+    place = 1_300
+    changed = (
+        bases[:place] + "".join("CATG"["ACGT".index(base)] for base in bases[place : place + 8]) + bases[place + 8 :]
+    )
+    with torch.inference_mode():
+        before, after = segmenter.probabilities([bases, changed])
+    difference = (after - before).abs().sum(dim=1)
+    first, _ = segmenter.window.output(2_048)
+    assert abs(int(difference.argmax()) + first - place) < 128
+
+
+@pytest.mark.parametrize(
+    ("case", "config", "sentence"),
+    [
+        ("segment_enformer", {"features": ["exon"]}, "tensor 'params/u_net_head/~/fc/b' has the shape"),
+        ("segment_enformer", {"num_transformer_layers": 3}, r"'trunk\.transformer\.2\..* is missing"),
+        ("segment_enformer", {"num_transformer_layers": 1}, "layer_1/.* is unknown"),
+        ("segment_enformer", {"num_transformer_layers": 10**9}, "num_transformer_layers = 1,000,000,000"),
+        ("segment_enformer", {"num_downsamples": 99}, "num_downsamples"),
+        ("segment_enformer", {"nucl_per_token": 64}, "halved 7 times"),
+        ("segment_enformer", {"num_attention_heads": 4}, "no multiple of 6"),
+        ("segment_enformer", {"embed_dim": "x"}, "embed_dim"),
+        ("segment_borzoi", {"target_length": 30}, "no multiple of 4"),
+        ("segment_borzoi", {"target_length": 2**20}, "bases of windows of 524,288"),
+        ("segment_borzoi", {"num_rel_pos_features": 6}, "has the shape"),
+    ],
+)
+def test_sizes_that_do_not_fit_are_refused(changed: Changed, case: str, config: dict[str, Any], sentence: str) -> None:
+    with pytest.raises(UserError, match=sentence):
+        load_segmenter(changed(case=case, **config))
+
+
+def test_a_path_that_no_rule_knows_is_named(changed: Changed) -> None:
+    def strange(tensors: dict[str, torch.Tensor]) -> None:
+        tensors["params/Enformer/~_crop/w"] = torch.zeros(1)
+
+    with pytest.raises(UserError, match="tensor 'params/Enformer/~_crop/w' is unknown"):
+        load_segmenter(changed(strange, case="segment_enformer"))
+
+
+@pytest.mark.parametrize("case", ["segment_enformer", "segment_borzoi"])
+def test_a_segmenter_of_bases_is_no_language_model(case: str) -> None:
+    with pytest.raises(UserError, match="stands on no language model"):
+        load_language_model(open_model(PARITY / case))
+
+
+@pytest.mark.parametrize("case", ["segment_enformer", "segment_borzoi"])
+def test_sizes_follow_from_tensors_where_no_config_tells_them(case: str) -> None:
+    stored = open_model(PARITY / case)
+    found = with_config_of_tensors(dataclasses.replace(stored, config={"architectures": ["Unknown"]})).config
+    published = {"target_length": 6_144} if case == "segment_borzoi" else {}
+    wanted = {key: value for key, value in stored.config.items() if key in found}
+    assert found == wanted | published | {"dim_divisible_by": found["dim_divisible_by"]}
+    assert found["features"] == stored.config["features"]  # the paper's, since there are as many
+
+
+def test_features_without_names_are_refused() -> None:
+    stored = open_model(PARITY / "segment_enformer")
+    shape = stored.tensors["params/u_net_head/~/fc/w"]
+    fewer = dataclasses.replace(shape, shape=(36, 2 * 128 * 3))
+    tensors = {**stored.tensors, "params/u_net_head/~/fc/w": fewer}
+    with pytest.raises(UserError, match="predicts 3 features and names none"):
+        with_config_of_tensors(dataclasses.replace(stored, config={}, tensors=tensors))
+    named = with_config_of_tensors(dataclasses.replace(stored, config={"features": ["a", "b", "c"]}, tensors=tensors))
+    assert named.config["features"] == ["a", "b", "c"]
+
+
+def test_the_papers_trunks_have_the_papers_sizes() -> None:
+    assert stepwise_widths(768, 1_536, 6, 128) == [768, 896, 1_024, 1_152, 1_280, 1_536]
+    assert stepwise_widths(608, 1_536, 6, 32) == [608, 736, 896, 1_056, 1_280, 1_536]

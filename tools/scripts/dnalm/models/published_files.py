@@ -24,7 +24,7 @@ PICKLED, OLD_VOCABULARY, MERGES, OTHER_TEXT = "pickled weights", "vocab.json", "
 KEYS: dict[str, set[str]] = {
     INDEX: {"weight_map"},
     TOKENIZER: {"pre_tokenizer", "post_processor", "added_tokens", "truncation"},
-    CONFIG: {"model_type", "architectures", "hidden_size", "num_hidden_layers", "d_model", "n_embd"},
+    CONFIG: {"model_type", "architectures", "hidden_size", "num_hidden_layers", "d_model", "n_embd", "embed_dim"},
     TOKENIZER_CONFIG: {"tokenizer_class", "model_max_length", "added_tokens_decoder", "clean_up_tokenization_spaces"},
 }
 MEANINGS = {

@@ -12,9 +12,9 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from dnalm.errors import UserError, shown
+from dnalm.errors import UserError
 from dnalm.models import nucleotide_transformer_v2
-from dnalm.models.configs import size
+from dnalm.models.configs import feature_names, segment_window
 from dnalm.models.language_model import LanguageModel
 from dnalm.models.model_file import StoredModel
 from dnalm.models.nucleotide_transformer_v2 import ROTARY_BASE
@@ -26,8 +26,6 @@ from dnalm.models.weights import fill
 NAME = "segment-nt"
 PUBLISHED_WINDOW = 30_000  # bases, in training
 LONGEST_WINDOW = 5 / 3  # of that of training: the paper goes from 30 to 50 kb
-WINDOW_KEY = "segment_window"  # of a config that was made here: bases in training
-MOST_FEATURES = 10_000
 NOTHING = re.compile(r"(?!)")
 
 
@@ -69,26 +67,6 @@ def _factor_of_frequencies(stored: StoredModel) -> float | None:
     return round(factor, 4) if factor > 1.01 else None
 
 
-def read_features(stored: StoredModel) -> tuple[str, ...]:
-    """Return the names of what a segmenter predicts, as its config lists them.
-
-    Raises:
-        UserError: it lists none, one twice, or what is no name.
-    """
-    features = stored.config.get("features")
-    if (
-        not isinstance(features, list)
-        or not 0 < len(features) <= MOST_FEATURES
-        or not all(isinstance(name, str) and name.strip() and name.isprintable() for name in features)
-        or len(set(features)) < len(features)
-    ):
-        raise UserError(
-            f"The config of the segmenter '{stored.name}' lists no features, or strange ones ({shown(features)}); use "
-            "intact files."
-        )
-    return tuple(features)
-
-
 def load(stored: StoredModel, backbone: LanguageModel) -> Segmenter:
     """Return the segmenter, in float32 on the CPU.
 
@@ -99,7 +77,7 @@ def load(stored: StoredModel, backbone: LanguageModel) -> Segmenter:
     Raises:
         UserError: tensors, features and tokenizer do not fit together.
     """
-    features = read_features(stored)
+    features = feature_names(stored)
     tokenizer = kmers_of(backbone)
     tensors = {name: info for name, info in stored.tensors.items() if name.startswith(PREFIXES)}
     shape = tensors["fc.weight"].shape
@@ -149,23 +127,19 @@ def window_of(stored: StoredModel, backbone: LanguageModel) -> Window:
     """Return how many bases a SegmentNT reads, as its config says; without, as published ones do.
 
     Raises:
-        UserError: the config asks for what cannot be.
+        UserError: the config asks for what cannot be, or its backbone reads next to nothing.
     """
-    multiple = STEPS_A_WINDOW * kmers_of(backbone).k
-    default = size(stored, WINDOW_KEY) if WINDOW_KEY in stored.config else PUBLISHED_WINDOW // multiple * multiple
+    tokenizer = kmers_of(backbone)
+    multiple = STEPS_A_WINDOW * tokenizer.k
+    default = segment_window(stored, PUBLISHED_WINDOW, multiple)
     most = int(default * LONGEST_WINDOW) // multiple * multiple
     # Rotary positions of the Nucleotide Transformer v2 have no end; its config counts those of pretraining.
     if backbone.context_length is not None and backbone.architecture != nucleotide_transformer_v2.NAME:
-        tokenizer = kmers_of(backbone)
         special = int(tokenizer.cls_id is not None) + int(tokenizer.eos_id is not None)
         most = min(most, (backbone.context_length - special) * tokenizer.k // multiple * multiple)
-        default = min(default, most) if WINDOW_KEY not in stored.config else default
-    if default % multiple or not multiple <= default <= most:
-        raise UserError(
-            f"The config of the segmenter '{stored.name}' has {WINDOW_KEY} = {default:,}, which its model cannot read; "
-            "use intact files."
-        )
-    return Window(default, multiple, most, multiple, multiple)
+    if most < multiple:
+        raise UserError(f"The model '{stored.name}' reads too few tokens for a segmenter; use another one.")
+    return Window(min(default, most), multiple, most, multiple, multiple)
 
 
 class SegmentNT(nn.Module):

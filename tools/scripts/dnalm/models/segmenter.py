@@ -83,10 +83,7 @@ class Segmenter:
         return logits.float().softmax(dim=-1)[..., 1]
 
     def to(self, device: torch.device, dtype: torch.dtype) -> None:
-        """Move the weights, and what batch norms have gathered; other buffers (rotary frequencies) keep their float32."""
+        """Move the weights; buffers (rotary frequencies, what batch norms have gathered) keep their float32."""
         for parameter in self.network.parameters():
             parameter.data = parameter.data.to(device, dtype)
-        for module in self.network.modules():
-            if isinstance(module, nn.BatchNorm1d):
-                module.to(dtype=dtype)
         self.network.to(device)

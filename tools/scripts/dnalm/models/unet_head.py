@@ -14,6 +14,23 @@ CLASSES = 2  # outside and inside a segment
 LEVELS = 2
 STEPS_A_WINDOW = 2**LEVELS  # a number of hidden states that is no multiple of it cannot be halved so often
 PREFIXES = ("unet.", "fc.")
+# Of the paper's models of the human genome, in their order; every SegmentNT lists its own.
+PUBLISHED_FEATURES = (
+    "protein_coding_gene",
+    "lncRNA",
+    "exon",
+    "intron",
+    "splice_donor",
+    "splice_acceptor",
+    "5UTR",
+    "3UTR",
+    "CTCF-bound",
+    "polyA_signal",
+    "enhancer_Tissue_specific",
+    "enhancer_Tissue_invariant",
+    "promoter_Tissue_specific",
+    "promoter_Tissue_invariant",
+)
 
 
 class SegmentationHead(nn.Module):

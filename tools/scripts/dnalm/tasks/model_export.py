@@ -46,8 +46,8 @@ def export_model(options: ExportOptions) -> None:
     )
     outputs = [options.summary] if options.summary else []
     with (
-        whole_or_nothing(outputs, [options.model]) as partials,
         whole_folder_or_nothing(options.output_directory, [options.model], outputs) as folder,
+        whole_or_nothing(outputs, [options.model]) as partials,
     ):
         _write(stored, folder, facts)
         for sentence in mended:
@@ -61,10 +61,11 @@ def _write(stored: StoredModel, folder: Path, facts: dict[str, str]) -> None:
     files: dict[str, Any] = {"config.json": stored.config, **stored.tokenizer}
     # transformers would guess the class of the tokenizer from the model's, and guess wrong.
     tokenizer_class = "PreTrainedTokenizerFast" if "tokenizer.json" in files else "EsmTokenizer"
-    named = special_tokens(stored.tokenizer)
-    files["tokenizer_config.json"] = (
-        {"tokenizer_class": tokenizer_class} | named | files.get("tokenizer_config.json", {})
-    )
+    if stored.tokenizer:  # a segmenter may read bases as they are
+        named = special_tokens(stored.tokenizer)
+        files["tokenizer_config.json"] = (
+            {"tokenizer_class": tokenizer_class} | named | files.get("tokenizer_config.json", {})
+        )
     for name, content in files.items():
         text = content if isinstance(content, str) else json.dumps(content, indent=2) + "\n"
         (folder / name).write_text(text, encoding="utf-8", errors="surrogatepass")

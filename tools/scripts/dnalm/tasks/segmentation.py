@@ -65,9 +65,10 @@ def segment(options: SegmentationOptions) -> None:
     given = (options.sequences, options.genome, options.regions, options.model, options.call_settings)
     inputs = [path for path in given if path]
     with ExitStack() as stack:
-        partials = dict(zip(files, stack.enter_context(whole_or_nothing(files, inputs)), strict=True))
+        partials: dict[Path, Path] = {}
         if options.tracks:
             partials[options.tracks] = stack.enter_context(whole_folder_or_nothing(options.tracks, inputs, files))
+        partials |= zip(files, stack.enter_context(whole_or_nothing(files, inputs)), strict=True)
         contigs = Contigs(genome_of(options))
         targets = targets_of(options, contigs)
         segmenter = load_segmenter(open_model(options.model))
