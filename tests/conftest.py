@@ -141,6 +141,14 @@ def run_predict(capsys: pytest.CaptureFixture[str]) -> Iterator[Run]:
 
 
 @pytest.fixture
+def run_segment(capsys: pytest.CaptureFixture[str]) -> Iterator[Run]:
+    """Run dnalm_segment's entry script in this process: exit code, stdout, stderr."""
+    import dnalm_segment
+
+    yield from running(dnalm_segment.parser, dnalm_segment.segment, capsys)
+
+
+@pytest.fixture
 def run_project(capsys: pytest.CaptureFixture[str]) -> Iterator[Run]:
     """Run dnalm_project's entry script in this process: exit code, stdout, stderr."""
     import dnalm_project

@@ -26,6 +26,9 @@ FILES = {
     "--classification",
     "--curves",
     "--output-directory",
+    "--tracks",
+    "--calls",
+    "--probabilities",
     "--installed",
     "--downloads",
 }
