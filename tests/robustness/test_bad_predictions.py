@@ -48,8 +48,8 @@ REFUSED: dict[str, tuple[tuple[object, ...], str]] = {
         "predicts values (gc) and has no classes; leave out --label",
     ),
     "probabilities of a regressor": (
-        ("--sequences", WINDOWS, "--model", REGRESSOR, "--probabilities", "best"),
-        "predicts values (gc) and has no classes; leave out --probabilities",
+        ("--sequences", WINDOWS, "--model", REGRESSOR, "--columns", "best"),
+        "predicts values (gc) and has no classes; leave out --columns",
     ),
     "an unknown label": (
         ("--sequences", WINDOWS, "--model", CLASSIFIER, "--label", "Human"),

@@ -252,9 +252,7 @@ def test_many_labels_are_told_by_the_likeliest(run_predict: Run, tmp_path: Path)
     best = pd.read_csv(tmp_path / "best", sep="\t")
     ranks = [name for number in range(1, 6) for name in (f"label_{number}", f"probability_{number}")]
     assert list(best.columns[:14]) == ["id", "status", "label", "probability", *ranks]
-    code, _, _ = run_predict(
-        "--sequences", few, "--model", model, "--output", tmp_path / "all", "--probabilities", "all"
-    )
+    code, _, _ = run_predict("--sequences", few, "--model", model, "--output", tmp_path / "all", "--columns", "all")
     assert code == 0
     every = of_labels(pd.read_csv(tmp_path / "all", sep="\t"))
     order = np.argsort(-every, axis=1)[:, :5]

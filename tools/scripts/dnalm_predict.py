@@ -28,7 +28,7 @@ def parser() -> argparse.ArgumentParser:
         "--window-overlap", type=float, default=0.25, help="share of a window that it has in common with the next"
     )
     options.add_argument(
-        "--probabilities",
+        "--columns",
         choices=["auto", "all", "best"],
         default="auto",
         help="columns of the table: one a label, or the five likeliest labels; auto is all of up to 50",

@@ -33,7 +33,7 @@ BUFFER_BASES = 4_000_000
 BUFFER_NUMBERS = 4_000_000
 WIDEST = 50  # labels that have a column each by default: Galaxy shows tables of up to 100 columns
 BEST = 5  # likeliest labels that are told of more
-Probabilities = Literal["auto", "all", "best"]
+Columns = Literal["auto", "all", "best"]
 
 
 @dataclass(frozen=True)
@@ -46,7 +46,7 @@ class PredictionOptions:
     genome: Path | None = None
     regions: Path | None = None
     bed: Path | None = None
-    probabilities: Probabilities = "auto"
+    columns: Columns = "auto"
     label: str | None = None
     both_strands: bool = False
     long_sequences: LongSequences = "windows"
@@ -113,7 +113,7 @@ def _predictor(options: PredictionOptions, machine: Any) -> Predictor:
     """Load the model and refuse what its head cannot tell."""
     classifier = load_classifier(open_model(options.model))
     name = classifier.model.stored.name
-    classes = "--label" if options.label is not None else "--probabilities" if options.probabilities != "auto" else None
+    classes = "--label" if options.label is not None else "--columns" if options.columns != "auto" else None
     if classifier.task == "regress" and classes:
         raise UserError(
             f"The model '{name}' predicts values ({shown(', '.join(classifier.labels))}) and has no classes; leave out "
@@ -150,8 +150,8 @@ class _Columns:
         self._labels = np.array(facts.labels, dtype=object)
         self._of_score = None if options.label is None else facts.labels.index(options.label)
         many = len(facts.labels) > WIDEST
-        self._best = options.probabilities == "best" or (options.probabilities == "auto" and many)
-        if self._best and options.probabilities == "auto" and facts.task != "regress":
+        self._best = options.columns == "best" or (options.columns == "auto" and many)
+        if self._best and options.columns == "auto" and facts.task != "regress":
             print(
                 f"The model has {len(facts.labels):,} labels: the table has the {BEST} likeliest of each sequence; choose "
                 "all for a column each",
@@ -229,7 +229,7 @@ def _cells(values: Numbers) -> list[str]:
 
 def _facts(options: PredictionOptions, predictor: Predictor, device: str, counts: RecordCounts) -> dict[str, Any]:
     """Return what was run; paths and the machine's options are none of it."""
-    decisive = ("both_strands", "long_sequences", "window_overlap", "dtype", "probabilities", "label")
+    decisive = ("both_strands", "long_sequences", "window_overlap", "dtype", "columns", "label")
     chosen = {name: getattr(options, name) for name in decisive}
     packages = ("onnxruntime",) if options.dtype == "int8" else ()
     return provenance("dnalm_predict", chosen, predictor.facts(), device, dict(counts), packages)
