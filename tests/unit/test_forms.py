@@ -23,6 +23,7 @@ FILES = {
     "--output-directory",
     "--installed",
     "--downloads",
+    "--track-names",
 }
 NOT_ON_A_FORM = {"--help", "--version", *MACHINE, *FILES}
 MOST_OPEN_FIELDS = 6
