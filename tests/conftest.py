@@ -133,11 +133,27 @@ def run_embed(capsys: pytest.CaptureFixture[str]) -> Iterator[Run]:
 
 
 @pytest.fixture
+def run_segment(capsys: pytest.CaptureFixture[str]) -> Iterator[Run]:
+    """Run dnalm_segment's entry script in this process: exit code, stdout, stderr."""
+    import dnalm_segment
+
+    yield from running(dnalm_segment.parser, dnalm_segment.segment, capsys)
+
+
+@pytest.fixture
 def run_project(capsys: pytest.CaptureFixture[str]) -> Iterator[Run]:
     """Run dnalm_project's entry script in this process: exit code, stdout, stderr."""
     import dnalm_project
 
     yield from running(dnalm_project.parser, dnalm_project.project, capsys)
+
+
+@pytest.fixture
+def run_compare(capsys: pytest.CaptureFixture[str]) -> Iterator[Run]:
+    """Run dnalm_compare_scores's entry script in this process: exit code, stdout, stderr."""
+    import dnalm_compare_scores
+
+    yield from running(dnalm_compare_scores.parser, dnalm_compare_scores.compare, capsys)
 
 
 @pytest.fixture

@@ -68,6 +68,7 @@ def main() -> None:
     write_checkpoint(output)
     write_published_model(output / "published_model")
     write_embeddings(output)
+    write_scores(output)
     write_random_segmenter(output / "segmenter.safetensors")
     write_features(output)
 
@@ -311,6 +312,41 @@ def write_embeddings(folder: Path) -> None:
     table = pd.concat([known[["id", "genome"]], data.to_df().reset_index(drop=True)], axis=1)
     table.to_parquet(embeddings.with_suffix(".parquet"), index=False)
     table.to_csv(embeddings.with_suffix(".tsv"), sep="\t", index=False, float_format="%.6g")
+
+
+def write_scores(folder: Path) -> None:
+    """Write made-up scores of made-up variants: two tables that share ids, and one with groups, clusters and labels."""
+    generator = np.random.default_rng(0)
+    groups = ["missense"] * 60 + ["intron"] * 40 + ["splice site"] + ["synonymous"] * 19
+    shift = pd.Series(groups).map({"missense": -1.5, "intron": 0.0, "splice site": -4.0, "synonymous": -0.3})
+    effect = generator.normal(size=len(groups)) + shift
+    alleles = [("A", "G"), ("C", "T"), ("G", "A"), ("T", "C")]
+    table = pd.DataFrame(
+        {
+            "chrom": "chr1",
+            "pos": np.sort(generator.integers(1, 100_000, len(groups))),
+            "id": [f"variant_{number}" for number in range(1, len(groups) + 1)],
+            "ref": [alleles[number % 4][0] for number in range(len(groups))],
+            "alt": [alleles[number % 4][1] for number in range(len(groups))],
+            "llr_masked": [f"{value:.4f}" for value in effect],
+            "l2": [f"{abs(value) + 0.5:.4f}" for value in effect + generator.normal(size=len(groups)) / 2],
+            "consequence": groups,
+            "gene": [f"gene_{number}" for number in generator.permutation(len(groups)) % 12],
+            "label": [
+                "pathogenic" if value < -1 else "benign" for value in effect + generator.normal(size=len(groups))
+            ],
+            "status": "ok",
+        }
+    )
+    table.to_csv(folder / "scores_groups.tsv", sep="\t", index=False)
+    first = table.drop(columns=["consequence", "gene", "label"])
+    second = first[:80].copy()
+    second["llr_masked"] = [f"{float(value) / 2 + 0.4:.4f}" for value in second["llr_masked"]]
+    second["l2"] = [f"{float(value) * 0.8:.4f}" for value in second["l2"]]
+    first.loc[[3, 17], ["llr_masked", "status"]] = ["", "tokenization_differs"]
+    first.loc[40, "llr_masked"] = "failed"
+    first.to_csv(folder / "scores_first.tsv", sep="\t", index=False)
+    second.to_csv(folder / "scores_second.tsv", sep="\t", index=False)
 
 
 def _gc_content(bases: str) -> str:

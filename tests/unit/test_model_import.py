@@ -332,7 +332,7 @@ def test_a_summary_in_the_place_of_the_export_is_refused(
     arguments = ["--model", model_folder("bert"), "--output-directory", tmp_path / "exported"]
     code, _, error = run_export(*arguments, "--summary", tmp_path / name)
     assert code == 1
-    assert "lies in the folder of the export" in error
+    assert "which is to be made; choose another" in error
     assert not list((tmp_path / "exported").iterdir())
 
 

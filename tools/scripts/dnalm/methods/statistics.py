@@ -181,6 +181,14 @@ def mann_whitney(first: ArrayLike, second: ArrayLike) -> Tested:
     return _test(mannwhitneyu(first, second))
 
 
+def kruskal_wallis(groups: Sequence[ArrayLike]) -> Tested:
+    """Return the Kruskal-Wallis H test: do any of several independent groups differ in their ranks?"""
+    from scipy.stats import kruskal
+
+    given = [np.asarray(group) for group in groups if np.size(group)]
+    return _test(kruskal(*given)) if len(given) > 1 and _varied(np.concatenate(given)) else UNDEFINED
+
+
 def paired_t(first: ArrayLike, second: ArrayLike) -> Tested:
     """Return the t-test of matched rows: is the mean of their differences zero?"""
     from scipy.stats import ttest_rel

@@ -11,8 +11,7 @@ from pathlib import Path
 from typing import IO
 
 from dnalm.engine.devices import prepare_machine
-from dnalm.entry_point import DISK_IS_FULL
-from dnalm.errors import UserError, shown
+from dnalm.errors import DISK_IS_FULL, UserError, shown
 from dnalm.formats.outputs import whole_or_nothing
 from dnalm.models.catalogue import CATALOGUE, licence_label
 from dnalm.models.description import try_model
