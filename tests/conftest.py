@@ -231,6 +231,14 @@ def run_generate(capsys: pytest.CaptureFixture[str]) -> Iterator[Run]:
     yield from running(dnalm_generate.parser, dnalm_generate.generate, capsys)
 
 
+@pytest.fixture
+def run_evaluate_segments(capsys: pytest.CaptureFixture[str]) -> Iterator[Run]:
+    """Run dnalm_evaluate_segments' entry script in this process: exit code, stdout, stderr."""
+    import dnalm_evaluate_segments
+
+    yield from running(dnalm_evaluate_segments.parser, dnalm_evaluate_segments.evaluate, capsys)
+
+
 def running(
     parser: Callable[[], argparse.ArgumentParser],
     task: Callable[[argparse.Namespace], None],

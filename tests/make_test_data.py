@@ -19,6 +19,7 @@ from typing import Any
 import anndata
 import numpy as np
 import pandas as pd
+import pyBigWig
 import torch
 import transformers
 from sklearn.linear_model import LogisticRegression, Ridge
@@ -77,6 +78,7 @@ def main() -> None:
     write_random_segmenter(output / "segmenter.safetensors")
     write_classifier_of_genomes(output, genomes)
     write_regressor_of_gc(output, genomes)
+    write_features(output)
 
 
 def write_random_model(path: Path) -> None:
@@ -226,6 +228,74 @@ def write_random_segmenter(path: Path) -> None:
         labels=config["features"],  # type: ignore[arg-type]
         provenance={"made by": "tests/make_test_data.py", "weights": "random, seed 0"},
     )
+
+
+def write_features(folder: Path) -> None:
+    """Write the mitochondrion's features, and calls and tracks that resemble them: shifted, and with noise."""
+    features = [(first - 1, last, name, strand) for name, first, last, strand in MITOCHONDRIAL_FEATURES]
+    contig, length = "human_mitochondrion", 16_569
+    lines = [f"{contig}\t{start}\t{end}\t{name}\t0\t{strand}\n" for start, end, name, strand in features]
+    (folder / "mitochondrial_features.bed").write_text("".join(lines))
+    generator = np.random.default_rng(0)
+    called = [
+        (max(0, start + int(generator.integers(-9, 10))), end + int(generator.integers(-9, 10)), name)
+        for start, end, name, _ in features
+        if generator.random() < 0.8
+    ]
+    (folder / "feature_names.tsv").write_text("feature\tannotation\nCDS\tCDS\ntRNA\ttRNA\n")
+    lines = [f"{contig}\t{start}\t{end}\t{name}\n" for start, end, name in sorted(called)]
+    (folder / "mitochondrial_calls.bed").write_text("".join(lines))
+    (folder / "tracks").mkdir(exist_ok=True)
+    for feature in ("CDS", "tRNA"):
+        inside = np.zeros(length)
+        for start, end, name, _ in features:
+            inside[start:end] = np.maximum(inside[start:end], name == feature)
+        smooth = np.convolve(inside, np.ones(51) / 51, "same") * 0.6 + 0.3 * generator.random(length)
+        with pyBigWig.open(str(folder / "tracks" / f"{feature}.bw"), "w") as track:
+            track.addHeader([(contig, length)])
+            track.addEntries(contig, 0, values=np.round(smooth, 2), span=1, step=1)
+
+
+# Of NC_012920.1: feature, first and last base counted from 1, strand.
+MITOCHONDRIAL_FEATURES = (
+    ("tRNA", 577, 647, "+"),
+    ("rRNA", 648, 1_601, "+"),
+    ("tRNA", 1_602, 1_670, "+"),
+    ("rRNA", 1_671, 3_229, "+"),
+    ("tRNA", 3_230, 3_304, "+"),
+    ("CDS", 3_307, 4_262, "+"),
+    ("tRNA", 4_263, 4_331, "+"),
+    ("tRNA", 4_329, 4_400, "-"),
+    ("tRNA", 4_402, 4_469, "+"),
+    ("CDS", 4_470, 5_511, "+"),
+    ("tRNA", 5_512, 5_579, "+"),
+    ("tRNA", 5_587, 5_655, "-"),
+    ("tRNA", 5_657, 5_729, "-"),
+    ("tRNA", 5_761, 5_826, "-"),
+    ("tRNA", 5_826, 5_891, "-"),
+    ("CDS", 5_904, 7_445, "+"),
+    ("tRNA", 7_446, 7_514, "-"),
+    ("tRNA", 7_518, 7_585, "+"),
+    ("CDS", 7_586, 8_269, "+"),
+    ("tRNA", 8_295, 8_364, "+"),
+    ("CDS", 8_366, 8_572, "+"),
+    ("CDS", 8_527, 9_207, "+"),
+    ("CDS", 9_207, 9_990, "+"),
+    ("tRNA", 9_991, 10_058, "+"),
+    ("CDS", 10_059, 10_404, "+"),
+    ("tRNA", 10_405, 10_469, "+"),
+    ("CDS", 10_470, 10_766, "+"),
+    ("CDS", 10_760, 12_137, "+"),
+    ("tRNA", 12_138, 12_206, "+"),
+    ("tRNA", 12_207, 12_265, "+"),
+    ("tRNA", 12_266, 12_336, "+"),
+    ("CDS", 12_337, 14_148, "+"),
+    ("CDS", 14_149, 14_673, "-"),
+    ("tRNA", 14_674, 14_742, "-"),
+    ("CDS", 14_747, 15_887, "+"),
+    ("tRNA", 15_888, 15_953, "+"),
+    ("tRNA", 15_956, 16_023, "-"),
+)
 
 
 def write_embeddings(folder: Path) -> None:
