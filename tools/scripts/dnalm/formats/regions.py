@@ -1,8 +1,9 @@
-"""Regions of a genome, BED or GFF3, plain or gzip-compressed, recognised by content; and their sequences."""
+"""Regions of a genome, BED or GFF3, plain or gzip-compressed, recognised by content; their sequences; and BED written."""
 
 import gzip
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -91,27 +92,61 @@ class RegionReader:
             )
 
 
-def contig_of(region: Region, genome: Reference, file: Path) -> str:
-    """Return the genome's name of a region's contig.
+def contig_of(region: Region, genome: Reference, regions: Path) -> str:
+    """Return the genome's name of a contig of a region, which is of the file `regions`.
 
     Raises:
         UserError: the genome lacks it, or the region leaves it.
     """
-    where = f"Line {region.line} of '{file.name}'"
-    contig = genome.contig(region.contig)
-    if contig is None:
-        known = ", ".join(list(genome.lengths)[:3])
+    contig = genome.contig(region.contig) or region.contig
+    check_region(region, genome.lengths.get(contig), regions, genome.name, genome.lengths)
+    return contig
+
+
+def check_region(region: Region, length: int | None, regions: Path, genome: str, known: Iterable[str]) -> None:
+    """Refuse a region that its genome lacks.
+
+    Args:
+        region: of the file `regions`.
+        length: of its contig; None if the genome has none of that name.
+        regions: the file.
+        genome: what people call it.
+        known: names of its contigs.
+
+    Raises:
+        UserError: the contig is unknown, or the region leaves it.
+    """
+    where = f"Line {region.line} of '{regions.name}'"
+    if length is None:
+        few = ", ".join(islice(known, 3))
         raise UserError(
-            f"{where} is on the contig '{region.contig}', which the genome '{genome.name}' lacks (it has {known} …); "
-            "use the genome the regions belong to."
+            f"{where} is on the contig '{region.contig}', which the genome '{genome}' lacks "
+            f"(it has {few} …); use the genome the regions belong to."
         )
-    length = genome.lengths[contig]
     if region.end > length:
         raise UserError(
-            f"{where} ends at {region.end:,}, the contig '{contig}' of '{genome.name}' at {length:,}; "
+            f"{where} ends at {region.end:,}, the contig '{region.contig}' of '{genome}' at {length:,}; "
             "use the genome the regions belong to, or cut the region."
         )
-    return contig
+
+
+class BedWriter:
+    """Append intervals in the order given; use it in a `with`."""
+
+    def __init__(self, path: Path) -> None:
+        self._file = path.open("w", encoding="utf-8", newline="\n")
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self._file.close()
+
+    def append(self, regions: Sequence[Region], names: Sequence[str], scores: Sequence[int]) -> None:
+        """Write regions with names without blanks and scores from 0 to 1,000, as lines of six columns."""
+        for region, name, score in zip(regions, names, scores, strict=True):
+            strand = region.strand if region.strand in "+-" else "."
+            self._file.write(f"{region.contig}\t{region.start}\t{region.end}\t{name}\t{score}\t{strand}\n")
 
 
 def read_regions(path: Path) -> Iterator[Region]:
