@@ -57,8 +57,8 @@ def test_what_is_written_is_what_was_read_and_more_in_info(tmp_path: Path) -> No
     assert written[: len(before) + 2] == [*before[:-1], *added, before[-1]]
     columns = [line.split("\t") for line in written[len(before) + 2 :]]
     assert [line[7] for line in columns] == ["AF=0.10,1e-3", "DNALM_L2=1.5", "AF=0.500;OTHER;;DNALM_L2=1.5"]
-    for line, record in zip(columns, RECORDS, strict=True):
-        expected = record.split("\t")
+    for line, original in zip(columns, RECORDS, strict=True):
+        expected = original.split("\t")
         assert line[:7] + line[8:] == expected[:7] + expected[8:]
 
 
