@@ -157,6 +157,14 @@ def run_project(capsys: pytest.CaptureFixture[str]) -> Iterator[Run]:
 
 
 @pytest.fixture
+def run_score(capsys: pytest.CaptureFixture[str]) -> Iterator[Run]:
+    """Run dnalm_score_variants' entry script in this process: exit code, stdout, stderr."""
+    import dnalm_score_variants
+
+    yield from running(dnalm_score_variants.parser, dnalm_score_variants.score_variants, capsys)
+
+
+@pytest.fixture
 def run_compare(capsys: pytest.CaptureFixture[str]) -> Iterator[Run]:
     """Run dnalm_compare_scores's entry script in this process: exit code, stdout, stderr."""
     import dnalm_compare_scores

@@ -25,6 +25,7 @@ MOST_DRAWN = 65_536  # scores of a histogram: an even share of more
 BINS = 60
 TAIL = 0.1  # per cent of the scores that may lie beyond each end of a histogram
 LETTERS = "ACGT"
+LONGEST_MODEL = 80  # letters of its name
 ROW, MOST_ROWS = 100, 24  # bases of a row of a heat map, and rows
 WIDTH, ROW_HEIGHT, DOT_HEIGHT = 10.0, 0.72, 0.19  # inches
 NO_CHANGE = "#E8E8E8"
@@ -252,4 +253,4 @@ def _label(score: str) -> str:
 
 
 def _title(figure: Any, what: str, model: str) -> None:
-    figure.suptitle(f"{what}\n{shortened(model)}", x=0.01, ha="left", fontsize=10)
+    figure.suptitle(f"{what}\n{model[:LONGEST_MODEL]}", x=0.01, ha="left", fontsize=10)
