@@ -202,8 +202,7 @@ class _HeatMap:
         # A few extremes shall not make all others pale.
         limit = float(np.percentile(np.abs(given), 99)) if len(given) else 1.0
         low = -limit if signed or not len(given) else float(given.min())
-        colors = colormaps[SIGNED_COLORS if signed else UNSIGNED_COLORS].copy()
-        colors.set_bad(NO_CHANGE)
+        colors = colormaps[SIGNED_COLORS if signed else UNSIGNED_COLORS].with_extremes(bad=NO_CHANGE)
         for axes, row in zip(panels, self._rows, strict=True):
             drawn = row.draw(axes, longest, {"cmap": colors, "vmin": low, "vmax": limit})
         bar = figure.colorbar(drawn, ax=list(panels), aspect=12, shrink=min(1, 3 / len(panels)))
