@@ -224,6 +224,14 @@ def run_generate(capsys: pytest.CaptureFixture[str]) -> Iterator[Run]:
 
 
 @pytest.fixture
+def run_finetune_segments(capsys: pytest.CaptureFixture[str]) -> Iterator[Run]:
+    """Run dnalm_finetune_segments' entry script in this process: exit code, stdout, stderr."""
+    import dnalm_finetune_segments
+
+    yield from running(dnalm_finetune_segments.parser, dnalm_finetune_segments.finetune, capsys)
+
+
+@pytest.fixture
 def run_evaluate_segments(capsys: pytest.CaptureFixture[str]) -> Iterator[Run]:
     """Run dnalm_evaluate_segments' entry script in this process: exit code, stdout, stderr."""
     import dnalm_evaluate_segments

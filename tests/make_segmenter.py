@@ -26,7 +26,7 @@ from dnalm.models.registry import new_language_model, published_tensors
 TEST_DATA = Path(__file__).parent.parent / "test-data"
 ANNOTATED = 306_583  # bases of the chromosome that the annotation reaches
 OPTIONS = (
-    *("--window", "1200", "--epochs", "120", "--patience", "25", "--learning-rate", "0.002", "--batch-size", "8"),
+    *("--window", "1200", "--epochs", "40", "--patience", "0", "--learning-rate", "0.002", "--batch-size", "8"),
     *("--seed", "1", "--name", "dnalm-demo-segmenter", "--features", "CDS,rRNA,tRNA"),
 )
 BACKBONE = {

@@ -15,6 +15,7 @@ FILES = {
     "--output",
     "--checkpoint",
     "--log",
+    "--metrics",
     "--figure",
     "--card",
     "--summary",

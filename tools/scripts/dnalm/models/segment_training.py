@@ -31,6 +31,16 @@ def window_limits(model: LanguageModel) -> tuple[int, int | None]:
     return multiple, (model.context_length - special) * tokenizer.k // multiple * multiple
 
 
+def check_window(model: LanguageModel, window: int) -> None:
+    """Raise UserError if a model cannot read windows of so many bases."""
+    multiple, most = window_limits(model)
+    if window % multiple or (most is not None and window > most):
+        limit = "" if most is None else f", at most {most:,}"
+        raise UserError(
+            f"The model '{model.stored.name}' cannot read windows of {window:,} bases; use a multiple of {multiple}{limit}."
+        )
+
+
 def new_segmenter(
     stored: StoredModel, features: Sequence[str], window: int, frequencies: Sequence[float]
 ) -> tuple[Segmenter, LanguageModel]:
@@ -46,12 +56,7 @@ def new_segmenter(
         UserError: the model cannot be loaded, or cannot read such windows.
     """
     model = load_language_model(stored)
-    multiple, most = window_limits(model)
-    if window % multiple or (most is not None and window > most):
-        limit = "" if most is None else f", at most {most:,}"
-        raise UserError(
-            f"The model '{stored.name}' cannot read windows of {window:,} bases; use a multiple of {multiple}{limit}."
-        )
+    check_window(model, window)
     config = published_config(model) | {"features": list(features), SEGMENT_WINDOW: window}
     if model.architecture == nucleotide_transformer_v2.NAME:
         config["rescaling_factor"] = _rescaling(model, window)

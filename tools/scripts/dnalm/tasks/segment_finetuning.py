@@ -31,6 +31,7 @@ from dnalm.models.language_model import LanguageModel
 from dnalm.models.model_file import StoredModel, write_model_file
 from dnalm.models.registry import load_language_model, load_segmenter
 from dnalm.models.segment_training import (
+    check_window,
     load_trained_segmenter,
     new_segmenter,
     trainable_segmenter,
@@ -71,7 +72,10 @@ def finetune(options: SegmentFinetuningOptions) -> None:
         tempfile.TemporaryDirectory(prefix="dnalm-") as folder,
     ):
         stored = open_model(options.model)
-        data = read_data(options, *window_limits(load_language_model(stored)))
+        backbone = load_language_model(stored)
+        if options.window is not None:
+            check_window(backbone, options.window)
+        data = read_data(options, *window_limits(backbone))
         try:
             for sentence in data.account():
                 print(sentence, flush=True)
