@@ -6,6 +6,7 @@ import os
 import string
 import zlib
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -86,20 +87,34 @@ class FastaReader:
 
     def __iter__(self) -> Iterator[SequenceRecord]:
         name = self.path.name
-        number = 0
-        try:
+        with self._damage_told():
             parser = SimpleFastaParser(self._open_text())
             # No name keeps the letters while the record is out: they may be a chromosome.
-            while record := _next_record(parser, number + 1, name, self._keep_case):
-                number += 1
+            while record := _next_record(parser, self._number + 1, name, self._keep_case):
+                self._number += 1
                 yield record
+
+    def as_written(self) -> Iterator[tuple[str, str]]:
+        """Yield each record's whole header, without '>', and its letters as they stand, unchecked."""
+        with self._damage_told():
+            for title, letters in SimpleFastaParser(self._open_text()):
+                self._number += 1
+                yield title, letters
+
+    @contextmanager
+    def _damage_told(self) -> Iterator[None]:
+        """Say in a sentence behind which record a file cannot be read."""
+        self._number = 0
+        name = self.path.name
+        try:
+            yield
         except (EOFError, zlib.error, gzip.BadGzipFile) as error:
             raise UserError(
-                f"The compressed file '{name}' is damaged or cut short after record {number}; upload it again."
+                f"The compressed file '{name}' is damaged or cut short after record {self._number}; upload it again."
             ) from error
         except UnicodeDecodeError as error:
             raise UserError(
-                f"The file '{name}' is not UTF-8 text after record {number}; save it as plain text FASTA."
+                f"The file '{name}' is not UTF-8 text after record {self._number}; save it as plain text FASTA."
             ) from error
 
     def _open_text(self) -> io.TextIOBase:
@@ -224,6 +239,7 @@ class FastaWriter:
         self._file.close()
 
     def append(self, name: str, description: str, bases: str) -> None:
-        """Write a record: its name, a description behind a blank, and lines of 80 bases."""
+        """Write a record: its name, a description behind a blank if there is one, and lines of 80 bases."""
         lines = (bases[start : start + WIDTH] for start in range(0, len(bases), WIDTH))
-        self._file.write("\n".join([f">{name} {description}", *lines]) + "\n")
+        header = f">{name} {description}" if description else f">{name}"
+        self._file.write("\n".join([header, *lines]) + "\n")
