@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, closing
 from dataclasses import dataclass
+from itertools import groupby
 from pathlib import Path
 from typing import Any
 
@@ -140,8 +141,9 @@ def _sequences(path: Path) -> Source:
 
     def weigh() -> Iterator[Piece]:
         with FastaReader(path) as reader:
-            for record in reader:
-                yield Piece(record.id, len(record.bases))
+            for _, pieces in groupby(reader.pieces(), key=lambda piece: piece[0]):
+                parts = [(part.id, len(part.bases)) for _, part in pieces]
+                yield Piece(parts[0][0], sum(length for _, length in parts))
 
     def read() -> Iterator[Piece]:
         with FastaReader(path) as reader:
