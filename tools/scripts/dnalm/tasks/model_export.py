@@ -9,6 +9,7 @@ from dnalm.engine.devices import prepare_machine
 from dnalm.formats.outputs import whole_folder_or_nothing, whole_or_nothing
 from dnalm.models import transformers_native
 from dnalm.models.description import describe
+from dnalm.models.head_config import has_head
 from dnalm.models.model_file import StoredModel, origin_of, write_safetensors
 from dnalm.models.published_files import mend
 from dnalm.models.sources import open_model
@@ -44,6 +45,11 @@ def export_model(options: ExportOptions) -> None:
     facts["reads_it"] = (
         "transformers' from_pretrained" if native else "DNA-LM; transformers only with its authors' code"
     )
+    if has_head(stored.config):
+        facts["head_is_read_by"] = (
+            "DNA-LM alone: classifier.weight and classifier.bias belong to the mean of the last hidden states over the "
+            "tokens that cover bases; other libraries leave them out, or take them for a head of their own"
+        )
     outputs = [options.summary] if options.summary else []
     with (
         whole_folder_or_nothing(options.output_directory, [options.model], outputs) as folder,
