@@ -132,7 +132,7 @@ def main() -> None:
     write_embeddings(output)
     write_scores(output)
     write_shards(output, genomes["mitochondrion"])
-    write_random_segmenter(output / "segmenter.safetensors")
+    write_random_segmenter(output / "random_segmenter.safetensors")
     write_classifier_of_genomes(output, genomes)
     write_regressor_of_gc(output, genomes)
     write_features(output)

@@ -14,7 +14,7 @@ import pyBigWig
 import pytest
 from conftest import REPOSITORY, TEST_DATA, Run
 
-MODEL = TEST_DATA / "segmenter.safetensors"
+MODEL = TEST_DATA / "random_segmenter.safetensors"
 SCRIPT = REPOSITORY / "scripts" / "dnalm_segment.py"
 OUTPUTS = ("tracks", "calls", "summary", "figure", "probabilities")
 BASES = "".join(np.random.default_rng(0).choice(list("ACGT"), 2_000))

@@ -25,7 +25,7 @@ from safetensors.numpy import load_file
 from torch import Tensor, nn
 
 PARITY = REPOSITORY / "tests" / "parity" / "data"
-MODEL = TEST_DATA / "segmenter.safetensors"
+MODEL = TEST_DATA / "random_segmenter.safetensors"
 MITOCHONDRION = TEST_DATA / "human_mitochondrion.fasta"
 SMALL = ("--window", 240, "--window-overlap", 0.2)
 Arrays = dict[str, NDArray[Any]]
