@@ -60,12 +60,39 @@ def run_pieces(
         UserError: the model makes NaN or infinity of a piece.
     """
 
+    def forward(batch: list[int]) -> Results:
+        return _results([piece(index) for index in batch], states, reduce, pad_id, machine.device)
+
+    return run_batches(lengths, forward, machine, on_batch)
+
+
+def run_batches(
+    lengths: Sequence[int],
+    forward: Callable[[list[int]], Results],
+    machine: Machine,
+    on_batch: Callable[[list[int]], None] = lambda indices: None,
+    what: str = "sequence",
+) -> Results:
+    """Return one result an item, in the order given.
+
+    Args:
+        lengths: tokens of each item.
+        forward: from the indices of a batch to their results; asked again for the halves where the GPU's memory does
+            not suffice.
+        machine: device and budget of tokens.
+        on_batch: told the indices of each batch when it is done.
+        what: an item is, for people.
+
+    Raises:
+        DeviceMemoryError: one item alone is too large for the GPU's memory.
+        UserError: the model makes NaN or infinity of one.
+    """
+
     def batches() -> Iterator[tuple[list[int], Results]]:
         for batch in length_buckets(lengths, machine.batch_tokens):
-            pieces = {index: piece(index) for index in batch}
-            yield from _forward(pieces, batch, states, reduce, pad_id, machine.device)
+            yield from _halved(batch, lengths, forward, what)
 
-    return _in_order(batches(), len(lengths), on_batch)
+    return _in_order(batches(), len(lengths), on_batch, what)
 
 
 def run_apart(
@@ -104,13 +131,16 @@ def run_apart(
 
 
 def _in_order(
-    batches: Iterable[tuple[list[int], Results]], count: int, on_batch: Callable[[list[int]], None]
+    batches: Iterable[tuple[list[int], Results]],
+    count: int,
+    on_batch: Callable[[list[int]], None],
+    what: str = "sequence",
 ) -> Results:
     """Put each result where its index says; refuse what is not finite."""
     results: Results = []
     for indices, found in batches:
         if not all(np.isfinite(result).all() for result in found):
-            raise UserError("The model makes NaN or infinite numbers of a sequence; use another model, or float32.")
+            raise UserError(f"The model makes NaN or infinite numbers of a {what}; use another model, or float32.")
         # One block for all: small ones between the batches' large ones would keep freed memory from being used again.
         results = results or list(np.empty((count, found[0].shape[-1]), dtype=np.float32))
         for index, result in zip(indices, found, strict=True):
@@ -122,23 +152,23 @@ def _in_order(
     return results
 
 
-def _forward(
-    pieces: dict[int, Piece], batch: list[int], states: States, reduce: Reduce, pad_id: int, device: torch.device
+def _halved(
+    batch: list[int], lengths: Sequence[int], forward: Callable[[list[int]], Results], what: str
 ) -> Iterator[tuple[list[int], Results]]:
     """Run one batch, or its halves where the GPU's memory does not suffice."""
     try:
-        yield batch, _results([pieces[index] for index in batch], states, reduce, pad_id, device)
+        yield batch, forward(batch)
         return
     except torch.OutOfMemoryError:
         if len(batch) == 1:
             raise DeviceMemoryError(
-                f"One sequence of {len(pieces[batch[0]]):,} tokens does not fit into the GPU; "
-                "use shorter sequences, bfloat16 or a larger GPU."
+                f"One {what} of {lengths[batch[0]]:,} tokens does not fit into the GPU; "
+                f"use shorter {what}s, bfloat16 or a larger GPU."
             ) from None
     torch.cuda.empty_cache()
     middle = len(batch) // 2
     for half in (batch[:middle], batch[middle:]):
-        yield from _forward(pieces, half, states, reduce, pad_id, device)
+        yield from _halved(half, lengths, forward, what)
 
 
 def _results(pieces: Sequence[Piece], states: States, reduce: Reduce, pad_id: int, device: torch.device) -> Results:

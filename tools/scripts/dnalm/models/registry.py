@@ -10,7 +10,7 @@ from safetensors import SafetensorError
 from torch import Tensor, nn
 
 from dnalm.errors import UserError, shown
-from dnalm.models import dnabert2, nucleotide_transformer_v2, transformers_native
+from dnalm.models import dnabert2, nucleotide_transformer_v2, scgpt, transformers_native
 from dnalm.models.language_model import LanguageModel
 from dnalm.models.model_file import StoredModel
 from dnalm.models.tokenizers import tokenizer_from_files
@@ -111,13 +111,15 @@ def published_tensors(model: LanguageModel, folder: Path) -> dict[str, Tensor]:
 
 def refuse_unknown_architecture(config: Mapping[str, Any], name: str) -> None:
     """Raise UserError if no code here reads models with such a config."""
-    if not any(architecture.recognises(config) for architecture in ARCHITECTURES):
+    if not any(architecture.recognises(config) for architecture in (*ARCHITECTURES, scgpt)):
         raise UserError(
             f"The architecture '{shown(config.get('model_type'))}' of the model '{name}' is unknown here; "
-            f"use one of {', '.join(NAMES)}."
+            f"use one of {', '.join((*NAMES, scgpt.NAME))}."
         )
 
 
 def _architecture(stored: StoredModel) -> Any:
+    if scgpt.recognises(stored.config):
+        raise UserError(f"The model '{stored.name}' reads cells, and no DNA; choose a DNA language model.")
     refuse_unknown_architecture(stored.config, stored.name)
     return next(architecture for architecture in ARCHITECTURES if architecture.recognises(stored.config))

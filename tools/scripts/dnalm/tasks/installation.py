@@ -14,16 +14,18 @@ from dnalm.engine.devices import prepare_machine
 from dnalm.entry_point import DISK_IS_FULL
 from dnalm.errors import UserError, shown
 from dnalm.formats.outputs import whole_or_nothing
+from dnalm.models import scgpt
 from dnalm.models.catalogue import CATALOGUE, licence_label
-from dnalm.models.description import try_model
+from dnalm.models.description import try_cell_model, try_model
 from dnalm.models.hub import DownloadError, find_model
 from dnalm.models.language_model import LanguageModel
 from dnalm.models.origins import FolderOrigin, HubOrigin, Origin, collect
+from dnalm.models.scgpt import CellModel
 from dnalm.models.sources import open_model
 from dnalm.report.progress import Progress
 
 TABLE = "huggingface"
-DOMAIN = "sequence"
+DOMAIN, DOMAIN_OF_CELLS = "sequence", "single-cell"
 LONGEST_LABEL = 200
 LETTERS_OF_A_VERSION = 12  # of a commit or a digest, in a row's value
 
@@ -63,7 +65,8 @@ def install(options: InstallationOptions) -> None:
         origin = _folder_origin(options) if options.source == "folder" else _hub_origin(options, installed, stack)
         folder = stack.enter_context(_unfinished(options.output_directory))
         collect(origin, folder)
-        model = try_model(open_model(folder))
+        stored = open_model(folder)
+        model = try_cell_model(stored) if scgpt.recognises(stored.config) else try_model(stored)
         version = origin.provenance.get("revision") or model.stored.sha256()
         value = row_value(origin.name, version)
         _refuse_installed(value, installed)
@@ -72,7 +75,7 @@ def install(options: InstallationOptions) -> None:
             "value": value,
             "name": f"{shown(name, LONGEST_LABEL)} ({licence_label(origin.licence)})",
             "pipeline_tag": pipeline_tag(model),
-            "domain": DOMAIN,
+            "domain": DOMAIN_OF_CELLS if isinstance(model, CellModel) else DOMAIN,
             "free_tag": "",
             "version": version,
             "path": value,
@@ -184,18 +187,20 @@ def _lock(folder: Path) -> IO[str]:
     return lock
 
 
-def pipeline_tag(model: LanguageModel) -> str:
+def pipeline_tag(model: LanguageModel | CellModel) -> str:
     """Return what the model is for, as the hub calls it."""
-    if model.with_head is None:
+    if isinstance(model, CellModel) or model.with_head is None:
         return "feature-extraction"
     return "text-generation" if model.causal else "fill-mask"
 
 
-def _report(row: dict[str, str], model: LanguageModel) -> None:
+def _report(row: dict[str, str], model: LanguageModel | CellModel) -> None:
     stored = model.stored
     count = sum(info.end - info.start for info in stored.tensors.values())
-    context = "any length" if model.context_length is None else f"{model.context_length:,} tokens"
-    print(f"Tried on a sequence: {len(model.layers)} layers, {model.hidden_size:,} dimensions, reads {context}")
+    tokens = scgpt.CONTEXT_LENGTH if isinstance(model, CellModel) else model.context_length
+    context = "any length" if tokens is None else f"{tokens:,} tokens"
+    probe = "a cell" if isinstance(model, CellModel) else "a sequence"
+    print(f"Tried on {probe}: {len(model.layers)} layers, {model.hidden_size:,} dimensions, reads {context}")
     print(f"Weights: {len(stored.tensors):,} tensors, {count:,} bytes, safetensors")
     print(f"Licence: {licence_label(stored.licence)}")
     print(f"Row: {row['value']}, {row['name']}, {row['pipeline_tag']}, revision {row['version']}")

@@ -13,7 +13,7 @@ from dnalm.engine.devices import prepare_machine
 from dnalm.entry_point import DISK_IS_FULL
 from dnalm.errors import UserError
 from dnalm.formats.outputs import whole_or_nothing
-from dnalm.models import transformers_native
+from dnalm.models import scgpt, transformers_native
 from dnalm.models.description import describe
 from dnalm.models.model_file import StoredModel, write_safetensors
 from dnalm.models.published_files import mend
@@ -98,10 +98,12 @@ def _told(target: Path) -> Iterator[None]:
 def _write(stored: StoredModel, folder: Path, facts: dict[str, str]) -> None:
     """Write the files of a published model."""
     write_safetensors(folder / "model.safetensors", stored.read_tensors(), {"format": "pt"})
-    files: dict[str, Any] = {"config.json": stored.config, **stored.tokenizer}
+    of_cells = scgpt.recognises(stored.config)
+    files: dict[str, Any] = {scgpt.CONFIG if of_cells else "config.json": stored.config, **stored.tokenizer}
     # transformers would guess the class of the tokenizer from the model's, and guess wrong.
     tokenizer_class = "PreTrainedTokenizerFast" if "tokenizer.json" in files else "EsmTokenizer"
-    files["tokenizer_config.json"] = {"tokenizer_class": tokenizer_class} | files.get("tokenizer_config.json", {})
+    if not of_cells:
+        files["tokenizer_config.json"] = {"tokenizer_class": tokenizer_class} | files.get("tokenizer_config.json", {})
     for name, content in files.items():
         text = content if isinstance(content, str) else json.dumps(content, indent=2) + "\n"
         (folder / name).write_text(text, encoding="utf-8", errors="surrogatepass")
