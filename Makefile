@@ -19,7 +19,7 @@ help:
 	@echo "make test    all checks and tests"
 	@echo "make lint    format, types, tool forms"
 	@echo "make unit    the tests that need no Galaxy"
-	@echo "make benchmark  ratios of speed, measured in one run (half an hour)"
+	@echo "make benchmark  ratios of speed, each measured in one run; results in benchmark-results/ (an hour or two)"
 	@echo "make clean   remove environments, servers' state and results"
 
 demo: environments
@@ -39,7 +39,9 @@ unit: environments
 	$(TOOLS)/python -m pytest tests/unit tests/parity tests/robustness
 
 benchmark: environments
-	$(TOOLS)/python tests/benchmarks/embedding.py --output benchmark.json
+	@mkdir -p benchmark-results
+	set -e; for script in tests/benchmarks/*.py; do \
+		$(TOOLS)/python $$script --output benchmark-results/$$(basename $$script .py).json; done
 
 lint: environments
 	$(TOOLS)/ruff check
@@ -64,4 +66,4 @@ $(MADE): $(ENVIRONMENTS)/%/.made:
 	@touch $@
 
 clean:
-	rm -rf $(ENVIRONMENTS) .galaxy .tool-shed demo-results .pytest_cache .mypy_cache .ruff_cache
+	rm -rf $(ENVIRONMENTS) .galaxy .tool-shed demo-results benchmark-results .pytest_cache .mypy_cache .ruff_cache

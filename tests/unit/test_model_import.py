@@ -12,7 +12,8 @@ from typing import Any
 import pytest
 import torch
 import transformers
-from conftest import REPOSITORY, Run
+from conftest import REPOSITORY, SIZES, TEST_DATA, Run
+from dnalm.models.heads import PooledClassifier, load_classifier
 from dnalm.models.model_file import StoredModel
 from dnalm.models.registry import load_language_model
 from dnalm.models.sources import open_model
@@ -80,8 +81,9 @@ def test_published_files_without_names_become_a_model_file(
     assert said["head"] == "masked language model"
     assert said["licence"] == "CC-BY-NC-SA-4.0"
     assert f"architecture: {said['architecture']}" in out
+    not_counted = ("position_ids", "inv_freq", "cls.predictions.decoder.weight")  # the last is tied in DNABERT-2
     assert int(said["parameters"].replace(",", "")) == sum(
-        tensor.numel() for name, tensor in published.items() if not name.endswith(("position_ids", "inv_freq"))
+        tensor.numel() for name, tensor in published.items() if not name.endswith(not_counted)
     )
 
 
@@ -251,6 +253,53 @@ def test_what_is_exported_is_imported_again_bit_by_bit(
     load_language_model(open_model(tmp_path / "exported"), head=True)
 
 
+def test_what_a_model_says_of_itself_outlives_its_export(
+    run_import: Run, run_export: Run, nameless: Callable[[Path], Nameless], tmp_path: Path
+) -> None:
+    """A licence that forbids commercial use among it."""
+    files = nameless(PARITY / "dnabert2")
+    assert run_import(*files.arguments("--licence", "CC-BY-NC-SA-4.0"))[0] == 0
+    before = open_model(tmp_path / "model")
+    assert run_export("--model", tmp_path / "model", "--output-directory", tmp_path / "exported")[0] == 0
+    assert run_import(*nameless(tmp_path / "exported").arguments())[0] == 0
+    again = open_model(tmp_path / "model")
+    assert again.licence == "CC-BY-NC-SA-4.0"
+    assert again.provenance["exported_from"] == before.provenance
+
+
+@pytest.mark.parametrize("said", ["no JSON", "[]", '{"licence": 1}', '{"labels": [1]}', '{"path": "/etc"}'])
+def test_a_damaged_origin_is_refused(
+    run_import: Run, nameless: Callable[[Path], Nameless], tmp_path: Path, said: str
+) -> None:
+    folder = tmp_path / "published"
+    shutil.copytree(PARITY / "dnabert2", folder)
+    tensors = load_file(folder / "model.safetensors")
+    save_file(tensors, folder / "model.safetensors", {"format": "pt", "dnalm_origin": said})
+    code, _, error = run_import(*nameless(folder).arguments())
+    assert code == 1
+    assert "is damaged or no model file: " in error
+    assert not (tmp_path / "model").exists()
+
+
+def test_an_exported_tokenizer_names_its_special_tokens(
+    run_import: Run, run_export: Run, nameless: Callable[[Path], Nameless], tmp_path: Path
+) -> None:
+    assert run_import(*nameless(PARITY / "dnabert2").arguments())[0] == 0
+    assert run_export("--model", tmp_path / "model", "--output-directory", tmp_path / "exported")[0] == 0
+    tokenizer = transformers.AutoTokenizer.from_pretrained(tmp_path / "exported", trust_remote_code=False)
+    assert (tokenizer.pad_token_id, tokenizer.mask_token_id, tokenizer.unk_token_id) == (3, 4, 0)
+
+
+def test_a_decoder_tied_to_the_embeddings_is_counted_once(
+    run_import: Run, nameless: Callable[[Path], Nameless], tmp_path: Path
+) -> None:
+    code, out, _ = run_import(*nameless(PARITY / "dnabert2").arguments())
+    assert code == 0
+    shapes = {name: tensor.numel() for name, tensor in open_model(tmp_path / "model").read_tensors().items()}
+    expected = sum(count for name, count in shapes.items() if name != "cls.predictions.decoder.weight")
+    assert f"parameters: {expected:,}" in out
+
+
 def test_a_folder_with_files_in_it_is_left_alone(run_export: Run, random_model: Path, tmp_path: Path) -> None:
     (tmp_path / "kept").write_text("mine")
     code, _, error = run_export("--model", random_model, "--output-directory", tmp_path)
@@ -284,7 +333,7 @@ def test_a_summary_in_the_place_of_the_export_is_refused(
     arguments = ["--model", model_folder("bert"), "--output-directory", tmp_path / "exported"]
     code, _, error = run_export(*arguments, "--summary", tmp_path / name)
     assert code == 1
-    assert "lies in the folder of the export" in error
+    assert "which is to be made; choose another" in error
     assert not list((tmp_path / "exported").iterdir())
 
 
@@ -578,3 +627,71 @@ def test_a_bare_model_with_a_pooler_is_read_as_its_backbone(tmp_path: Path) -> N
     whole, found = load_language_model(open_model(PARITY / "dnabert2")), load_language_model(open_model(tmp_path))
     ids = torch.from_numpy(whole.encode(["ACGTTGCAACG"])[0].ids)[None]
     assert torch.equal(whole.hidden_states(ids, None, [3])[0], found.hidden_states(ids, None, [3])[0])
+
+
+MADE = {
+    "classifier": ("masked language model, classifier", "ecoli, human"),
+    "regressor": ("masked language model, regressor", "gc"),
+}
+
+
+@pytest.mark.parametrize("name", MADE)
+def test_a_head_of_ours_outlives_export_and_import(
+    run_export: Run, run_import: Run, nameless: Callable[[Path], Nameless], tmp_path: Path, name: str
+) -> None:
+    model = TEST_DATA / f"{name}.safetensors"
+    code, said, _ = run_export("--model", model, "--output-directory", tmp_path / "exported")
+    assert code == 0
+    assert "DNA-LM alone: classifier.weight and classifier.bias belong to the mean" in said
+    assert run_import(*nameless(tmp_path / "exported").arguments())[0] == 0
+    head, labels = MADE[name]
+    assert (facts(tmp_path)["head"], facts(tmp_path)["labels"]) == (head, labels)
+    first = load_classifier(open_model(model))
+    for place in (tmp_path / "model", tmp_path / "exported"):
+        again = load_classifier(open_model(place))
+        assert again.facts == first.facts
+        assert isinstance(again.module, PooledClassifier)
+        assert isinstance(first.module, PooledClassifier)
+        assert torch.equal(again.module.classifier.weight, first.module.classifier.weight)
+    assert open_model(tmp_path / "model").labels == list(first.labels)
+
+
+@pytest.fixture
+def published_classifier(model_folder: ModelFolder, tmp_path: Path) -> Path:
+    """A classifier as its authors saved it, without names of its labels."""
+    folder = tmp_path / "published"
+    torch.manual_seed(1)
+    model_class = transformers.BertForSequenceClassification
+    model_class(transformers.BertConfig(**SIZES)).save_pretrained(folder)
+    for name in ("vocab.txt", "tokenizer_config.json"):
+        shutil.copy(model_folder("bert") / name, folder)
+    return folder
+
+
+def test_labels_of_a_published_classifier_can_be_named(
+    run_import: Run, nameless: Callable[[Path], Nameless], published_classifier: Path, tmp_path: Path
+) -> None:
+    files = nameless(published_classifier)
+    assert run_import(*files.arguments())[0] == 0
+    assert (facts(tmp_path)["head"], facts(tmp_path)["labels"]) == ("classifier", "LABEL_0, LABEL_1")
+    (tmp_path / "names").write_text("other\nenhancer\n")
+    assert run_import(*files.arguments("--features", tmp_path / "names"))[0] == 0
+    stored = open_model(tmp_path / "model")
+    assert stored.labels == ["other", "enhancer"]
+    assert load_classifier(stored).labels == ("other", "enhancer")
+
+
+def test_names_of_labels_must_fit(
+    run_import: Run, nameless: Callable[[Path], Nameless], published_classifier: Path, tmp_path: Path
+) -> None:
+    files = nameless(published_classifier)
+    (tmp_path / "names").write_text("a\nb\nc\n")
+    files.change_config(id2label=None)
+    assert "has 2 labels, and 3 are named" in run_import(*files.arguments("--features", tmp_path / "names"))[2]
+    files.change_config(id2label={"0": "x", "1": "y"})
+    assert (
+        "differ from those of the model's config" in run_import(*files.arguments("--features", tmp_path / "names"))[2]
+    )
+    files.change_config(hidden_size="wide")
+    code, _, error = run_import(*files.arguments())
+    assert (code, error.count("\n")) == (1, 1)

@@ -5,9 +5,10 @@ from collections.abc import Callable, Sequence
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
 from dnalm.engine.devices import DTYPES, Machine
-from dnalm.engine.inference import DeviceMemoryError, Results, run_batches
+from dnalm.engine.inference import DeviceMemoryError, run_batches
 from dnalm.methods.expression_bins import CellTokens
 from dnalm.models.scgpt import CellModel
 
@@ -42,14 +43,14 @@ class CellEmbedder:
             UserError: a cell does not fit into the GPU, or the model makes NaN of it.
         """
 
-        def forward(batch: list[int]) -> Results:
-            return list(self._forward([cells[index] for index in batch]))
+        def compute(batch: list[int]) -> list[Tensor]:
+            return list(self._vectors([cells[index] for index in batch]))
 
         lengths = [len(cell) for cell in cells]
-        found = run_batches(lengths, forward, self._machine, lambda indices: on_done(len(indices)), "cell")
+        found = run_batches(lengths, compute, self._machine, lambda indices: on_done(len(indices)), "cell")
         return np.stack(found)
 
-    def _forward(self, cells: Sequence[CellTokens]) -> NDArray[np.float32]:
+    def _vectors(self, cells: Sequence[CellTokens]) -> Tensor:
         longest = max(map(len, cells))
         genes = np.full((len(cells), longest), self._model.pad_id, dtype=np.int64)
         values = np.full((len(cells), longest), self._model.no_value, dtype=np.float32)
@@ -57,15 +58,13 @@ class CellEmbedder:
         for row, cell in enumerate(cells):
             genes[row, : len(cell)], values[row, : len(cell)], mask[row, : len(cell)] = cell.genes, cell.values, True
         device = self._machine.device
-        with torch.inference_mode():
-            vectors = self._model.module(
-                torch.from_numpy(genes).to(device),
-                torch.from_numpy(values).to(device),
-                # Without padding no mask is needed, and attention is quicker without.
-                None if mask.all() else torch.from_numpy(mask).to(device),
-            )
-        found: NDArray[np.float32] = vectors.cpu().numpy()
-        return found
+        vectors: Tensor = self._model.module(
+            torch.from_numpy(genes).to(device),
+            torch.from_numpy(values).to(device),
+            # Without padding no mask is needed, and attention is quicker without.
+            None if mask.all() else torch.from_numpy(mask).to(device),
+        )
+        return vectors
 
     def change_precision(self, dtype: str, cells: Sequence[CellTokens]) -> float:
         """Change to a lower precision; return the lowest cosine with float32 over the first cells."""

@@ -20,8 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.sparse import csr_matrix
 
-from dnalm.entry_point import DISK_IS_FULL
-from dnalm.errors import UserError, shown
+from dnalm.errors import DISK_IS_FULL, UserError, shown
 from dnalm.formats.hdf5 import FileForHDF5, encode, refuse_other_files
 
 if TYPE_CHECKING:

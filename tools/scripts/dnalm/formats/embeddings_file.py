@@ -4,8 +4,7 @@ import json
 import shutil
 import tempfile
 import zipfile
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Protocol, Self
@@ -15,12 +14,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dnalm.formats.hdf5 import FileForHDF5, encode
+from dnalm.formats.npz import npy_entry
 from dnalm.formats.tables import TableWriter
+from dnalm.signals import kept_waiting
 
 CHUNK_BYTES = 1 << 20  # of one HDF5 chunk at most: the unit that readers fetch
 FEWEST_ROWS, MOST_ROWS = 64, 8192  # of a chunk: a small file stays small, a large one has few chunks
 Columns = Mapping[str, Sequence[Any]]
-ZIP_DATE = (1980, 1, 1, 0, 0, 0)  # the same bytes on every day
 
 
 class EmbeddingsWriter(Protocol):
@@ -57,6 +57,7 @@ class H5adWriter:
 
     dimensions: Sequence[str] | None = None
 
+    @kept_waiting()
     def __init__(self, path: Path) -> None:
         self._disk = FileForHDF5(path, "w+")
         self._file = h5py.File(self._disk, "w")
@@ -64,6 +65,7 @@ class H5adWriter:
     def __enter__(self) -> Self:
         return self
 
+    @kept_waiting()
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
@@ -72,6 +74,7 @@ class H5adWriter:
         if error is None:
             self._disk.check()
 
+    @kept_waiting()
     def append(self, columns: Columns, embeddings: NDArray[np.float32]) -> None:
         """Add records: `columns` with `id` first, one value a record, and embeddings (records, dimensions)."""
         if "X" not in self._file:
@@ -106,10 +109,11 @@ class H5adWriter:
         obs.attrs.create("column-order", others, dtype=h5py.string_dtype())
         for name, values in columns.items():
             text = isinstance(values[0], str)
-            dtype: Any = h5py.string_dtype() if text else np.int64
+            dtype: Any = h5py.string_dtype() if text else np.asarray(values[:1]).dtype
             dataset = obs.create_dataset(name, shape=(0,), maxshape=(None,), dtype=dtype, chunks=(rows,))
             encode(dataset, "string-array" if text else "array", "0.2.0")
 
+    @kept_waiting()
     def finish(self, provenance: Mapping[str, Any]) -> None:
         """Add var (one row a dimension), the empty parts and `uns['dnalm']`, then complete the file."""
         text = h5py.string_dtype()
@@ -176,7 +180,7 @@ class NpzWriter:
         text = np.dtype(f"<U{self._longest_id}")
         records = len(self._offsets) if self._tokens else self._rows
         with zipfile.ZipFile(self._path, "w", zipfile.ZIP_STORED) as archive:
-            with _npy(archive, "ids", text, (records,)) as entry:
+            with npy_entry(archive, "ids", text, (records,)) as entry:
                 self._parts["ids"].seek(0)
                 for line in self._parts["ids"]:
                     entry.write(np.array(line.decode().removesuffix("\n"), dtype=text).tobytes())
@@ -184,14 +188,14 @@ class NpzWriter:
             if self._tokens:
                 for name in ("starts", "ends"):
                     self._copy(archive, name, "<i8", (self._rows,))
-                with _npy(archive, "offsets", np.dtype("<i8"), (records + 1,)) as entry:
+                with npy_entry(archive, "offsets", np.dtype("<i8"), (records + 1,)) as entry:
                     entry.write(np.array([*self._offsets, self._rows], dtype="<i8").tobytes())
             said = np.array(json.dumps(provenance, sort_keys=True, allow_nan=False))
-            with _npy(archive, "provenance", said.dtype, ()) as entry:
+            with npy_entry(archive, "provenance", said.dtype, ()) as entry:
                 entry.write(said.tobytes())
 
     def _copy(self, archive: zipfile.ZipFile, name: str, dtype: str, shape: tuple[int, ...]) -> None:
-        with _npy(archive, name, np.dtype(dtype), shape) as entry:
+        with npy_entry(archive, name, np.dtype(dtype), shape) as entry:
             self._parts[name].seek(0)
             shutil.copyfileobj(self._parts[name], entry, CHUNK_BYTES)
 
@@ -257,15 +261,6 @@ class TabularWriter:
 
     def finish(self, provenance: Mapping[str, Any]) -> None:
         """Complete the table; what was run is on stdout only, since most readers know no comments."""
-
-
-@contextmanager
-def _npy(archive: zipfile.ZipFile, name: str, dtype: np.dtype[Any], shape: tuple[int, ...]) -> Iterator[Any]:
-    """Open an array of an npz for its raw bytes, its header written."""
-    with archive.open(zipfile.ZipInfo(f"{name}.npy", ZIP_DATE), "w", force_zip64=True) as entry:
-        header = {"descr": np.lib.format.dtype_to_descr(dtype), "fortran_order": False, "shape": shape}
-        np.lib.format.write_array_header_2_0(entry, header)
-        yield entry
 
 
 WRITERS: dict[str, Callable[[Path], EmbeddingsWriter]] = {

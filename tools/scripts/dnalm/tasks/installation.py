@@ -11,16 +11,17 @@ from pathlib import Path
 from typing import IO
 
 from dnalm.engine.devices import prepare_machine
-from dnalm.entry_point import DISK_IS_FULL
-from dnalm.errors import UserError, shown
+from dnalm.errors import DISK_IS_FULL, UserError, shown
 from dnalm.formats.outputs import whole_or_nothing
 from dnalm.models import scgpt
 from dnalm.models.catalogue import CATALOGUE, licence_label
-from dnalm.models.description import try_cell_model, try_model
+from dnalm.models.description import try_cell_model, try_classifier, try_model
+from dnalm.models.heads import is_classifier
 from dnalm.models.hub import DownloadError, find_model
 from dnalm.models.language_model import LanguageModel
 from dnalm.models.origins import FolderOrigin, HubOrigin, Origin, collect
 from dnalm.models.scgpt import CellModel
+from dnalm.models.segmenter import Segmenter
 from dnalm.models.sources import open_model
 from dnalm.report.progress import Progress
 
@@ -67,6 +68,7 @@ def install(options: InstallationOptions) -> None:
         collect(origin, folder)
         stored = open_model(folder)
         model = try_cell_model(stored) if scgpt.recognises(stored.config) else try_model(stored)
+        try_classifier(model.stored)
         version = origin.provenance.get("revision") or model.stored.sha256()
         value = row_value(origin.name, version)
         _refuse_installed(value, installed)
@@ -187,20 +189,27 @@ def _lock(folder: Path) -> IO[str]:
     return lock
 
 
-def pipeline_tag(model: LanguageModel | CellModel) -> str:
+def pipeline_tag(model: LanguageModel | Segmenter | CellModel) -> str:
     """Return what the model is for, as the hub calls it."""
+    if is_classifier(model.stored):
+        return "text-classification"
+    if isinstance(model, Segmenter):
+        return "token-classification"
     if isinstance(model, CellModel) or model.with_head is None:
         return "feature-extraction"
     return "text-generation" if model.causal else "fill-mask"
 
 
-def _report(row: dict[str, str], model: LanguageModel | CellModel) -> None:
+def _report(row: dict[str, str], model: LanguageModel | Segmenter | CellModel) -> None:
     stored = model.stored
     count = sum(info.end - info.start for info in stored.tensors.values())
-    tokens = scgpt.CONTEXT_LENGTH if isinstance(model, CellModel) else model.context_length
-    context = "any length" if tokens is None else f"{tokens:,} tokens"
-    probe = "a cell" if isinstance(model, CellModel) else "a sequence"
-    print(f"Tried on {probe}: {len(model.layers)} layers, {model.hidden_size:,} dimensions, reads {context}")
+    if isinstance(model, Segmenter):
+        print(f"Tried on a sequence: {len(model.features)} features, reads {model.window.default:,} bases")
+    elif isinstance(model, CellModel):
+        print(f"Tried on a cell: {len(model.layers)} layers, {model.hidden_size:,} dimensions")
+    else:
+        context = "any length" if model.context_length is None else f"{model.context_length:,} tokens"
+        print(f"Tried on a sequence: {len(model.layers)} layers, {model.hidden_size:,} dimensions, reads {context}")
     print(f"Weights: {len(stored.tensors):,} tensors, {count:,} bytes, safetensors")
     print(f"Licence: {licence_label(stored.licence)}")
     print(f"Row: {row['value']}, {row['name']}, {row['pipeline_tag']}, revision {row['version']}")

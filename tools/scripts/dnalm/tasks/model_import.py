@@ -1,7 +1,8 @@
 """Import a published model: its files, told apart by content, become one model file."""
 
 import hashlib
-from dataclasses import dataclass, replace
+import re
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from dnalm import __version__
@@ -9,8 +10,10 @@ from dnalm.engine.devices import prepare_machine
 from dnalm.errors import UserError
 from dnalm.formats.outputs import whole_or_nothing
 from dnalm.models.description import describe
+from dnalm.models.heads import config_with_labels, is_classifier, labels_of
 from dnalm.models.model_file import write_model_file
 from dnalm.models.published_files import LARGEST_TEXT_FILE, read_published_model
+from dnalm.models.registry import with_config_of_tensors
 from dnalm.report.facts import one_line, tell
 
 
@@ -20,8 +23,8 @@ class ImportOptions:
 
     config: Path
     weights: list[Path]
-    tokenizer_files: list[Path]
     output: Path
+    tokenizer_files: list[Path] = field(default_factory=list)
     features: Path | None = None
     licence: str | None = None
     name: str | None = None
@@ -45,12 +48,19 @@ def import_model(options: ImportOptions) -> None:
     with whole_or_nothing(outputs, given) as partials:
         name = one_line(options.name or "") or "imported model"
         stored, mended = read_published_model(options.config, options.weights, options.tokenizer_files, name)
+        stored = with_config_of_tensors(stored)
         digests = [_sha256(path) for path in stored.files]
+        of_labels = is_classifier(stored)
+        said = labels_of(stored) if of_labels else stored.config.get("features", stored.labels)
+        labels = _features(options.features, said)
         stored = replace(
             stored,
-            licence=one_line(options.licence or "") or None,
-            labels=_features(options.features, stored.config.get("features")),
-            provenance={"tool": "dnalm_import_model", "version": __version__, "weights_sha256": digests},
+            config=config_with_labels(stored, labels or []) if of_labels else stored.config,
+            # What an exported model says of itself outlives the export.
+            licence=one_line(options.licence or stored.licence or "") or None,
+            labels=labels,
+            provenance={"tool": "dnalm_import_model", "version": __version__, "weights_sha256": digests}
+            | ({"exported_from": stored.provenance} if stored.provenance else {}),
         )
         facts = describe(stored)
         for sentence in mended:
@@ -70,6 +80,9 @@ def import_model(options: ImportOptions) -> None:
         tell(facts, partials[1] if options.summary else None)
 
 
+UNNAMED = re.compile("LABEL_[0-9]+")  # what transformers calls labels that have no names
+
+
 def _features(path: Path | None, of_config: object) -> list[str] | None:
     """Return the names of what a model predicts: one a line of a file, which must not contradict the config."""
     said = [str(feature) for feature in of_config] if isinstance(of_config, list) else None
@@ -83,6 +96,8 @@ def _features(path: Path | None, of_config: object) -> list[str] | None:
         raise UserError(f"The features '{path.name}' are no text; give one name a line.") from error
     if not names or len(set(names)) < len(names):
         raise UserError(f"The features '{path.name}' are empty or name one twice; give one name a line.")
+    if said is not None and all(map(UNNAMED.fullmatch, said)) and len(said) == len(names):
+        return names
     if said is not None and names != said:
         raise UserError(f"The features '{path.name}' differ from those of the model's config; leave them out.")
     return names
