@@ -22,6 +22,7 @@ from scipy.sparse import csr_matrix
 
 from dnalm.errors import DISK_IS_FULL, UserError, shown
 from dnalm.formats.hdf5 import FileForHDF5, encode, refuse_other_files
+from dnalm.signals import kept_waiting
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -197,7 +198,8 @@ def _told(path: Path) -> Iterator[None]:
     """Turn whatever a damaged file brings HDF5, anndata or NumPy to into a sentence."""
     damaged: Exception
     try:
-        yield
+        with kept_waiting():
+            yield
         return
     except (KeyError, ValueError, TypeError, AttributeError, IndexError, RuntimeError) as error:
         damaged = error
@@ -276,14 +278,16 @@ class CellsWriter:
 
     def __init__(self, source: Path, target: Path, key: str, categories: Mapping[str, list[str]]) -> None:
         shutil.copyfile(source, target)
-        self._disk = FileForHDF5(target, "r+")
-        self._file = h5py.File(self._disk, "r+")
+        with kept_waiting():
+            self._disk = FileForHDF5(target, "r+")
+            self._file = h5py.File(self._disk, "r+")
         self._key, self._categories = key, categories
         self._written = 0
 
     def __enter__(self) -> Self:
         return self
 
+    @kept_waiting()
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
@@ -293,6 +297,7 @@ class CellsWriter:
         if error is None or isinstance(error, OSError):
             self._disk.check()
 
+    @kept_waiting()
     def append(self, embeddings: NDArray[np.float32], columns: Mapping[str, NDArray[np.int64]]) -> None:
         """Add the next cells: embeddings (cells, dimensions), and of each column a number or the place of a category."""
         if not self._written:
@@ -334,6 +339,7 @@ class CellsWriter:
             print(f"{group} had '{name}' already: it is replaced", flush=True)
             del self._file[group][name]
 
+    @kept_waiting()
     def finish(self, name: str, note: str) -> None:
         """Add a text to uns and complete the file."""
         if "uns" not in self._file:
