@@ -116,6 +116,29 @@ def test_regions_of_a_genome_in_shards_equal_one_job(
     np.testing.assert_allclose(whole.X, merged.X, rtol=0, atol=1e-6)
 
 
+def test_tracks_of_a_genome_in_shards_are_those_of_one_job(
+    run_split: Run, run_segment: Run, merge: Merge, tmp_path: Path
+) -> None:
+    genome = TEST_DATA / "human_mitochondrion.fasta"
+    for number in (1, 3):
+        options = ("--genome", genome, "--shards", number, "--output-directory", tmp_path / f"in_{number}")
+        assert run_split(*options)[0] == 0
+    tracks: dict[str, list[Path]] = {}
+    for file in (tmp_path / "in_1" / "shard_1.bed", *sorted((tmp_path / "in_3").iterdir())):
+        folder = tmp_path / f"tracks of {file.parent.name} {file.stem}"
+        model = TEST_DATA / "segmenter.safetensors"
+        code, _, _ = run_segment(
+            *("--genome", genome, "--regions", file, "--model", model, "--tracks", folder, "--threads", 1)
+        )
+        assert code == 0
+        tracks.setdefault(file.parent.name, []).append(folder)
+    (whole,), shards = tracks["in_1"], tracks["in_3"]
+    assert len(shards) == 2  # cuts are at multiples of 10,000 bases
+    for track_of_one_job in sorted(whole.iterdir()):
+        merge(tmp_path / "merged", *(shard / track_of_one_job.name for shard in shards))
+        assert (tmp_path / "merged").read_bytes() == track_of_one_job.read_bytes()
+
+
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_merged_file_is_a_shard_again(merge: Merge, tmp_path: Path, kind: str) -> None:
     merge(tmp_path / "once", *pair(kind))
