@@ -133,6 +133,14 @@ def run_embed(capsys: pytest.CaptureFixture[str]) -> Iterator[Run]:
 
 
 @pytest.fixture
+def run_attention(capsys: pytest.CaptureFixture[str]) -> Iterator[Run]:
+    """Run dnalm_attention's entry script in this process: exit code, stdout, stderr."""
+    import dnalm_attention
+
+    yield from running(dnalm_attention.parser, dnalm_attention.attention, capsys)
+
+
+@pytest.fixture
 def run_predict(capsys: pytest.CaptureFixture[str]) -> Iterator[Run]:
     """Run dnalm_predict's entry script in this process: exit code, stdout, stderr."""
     import dnalm_predict
@@ -172,6 +180,22 @@ def run_compare(capsys: pytest.CaptureFixture[str]) -> Iterator[Run]:
     import dnalm_compare_scores
 
     yield from running(dnalm_compare_scores.parser, dnalm_compare_scores.compare, capsys)
+
+
+@pytest.fixture
+def run_split(capsys: pytest.CaptureFixture[str]) -> Iterator[Run]:
+    """Run dnalm_split's entry script in this process: exit code, stdout, stderr."""
+    import dnalm_split
+
+    yield from running(dnalm_split.parser, dnalm_split.split, capsys)
+
+
+@pytest.fixture
+def run_merge(capsys: pytest.CaptureFixture[str]) -> Iterator[Run]:
+    """Run dnalm_merge's entry script in this process: exit code, stdout, stderr."""
+    import dnalm_merge
+
+    yield from running(dnalm_merge.parser, dnalm_merge.merge, capsys)
 
 
 @pytest.fixture
