@@ -31,8 +31,8 @@ def main() -> None:
     arguments = parser.parse_args()
     shared = {f"{arguments.slots} threads": 1, f"{arguments.slots} processes": arguments.slots}
     seconds: dict[str, list[float]] = {name: [] for name in shared}
-    with tempfile.TemporaryDirectory() as name:
-        folder = Path(name)
+    with tempfile.TemporaryDirectory() as temporary:
+        folder = Path(temporary)
         write_model(folder / "model")
         write_sequences(folder / "sequences.fasta", arguments.sequences)
         for number in range(arguments.rounds):
