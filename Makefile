@@ -24,7 +24,7 @@ help:
 	@echo "make test-cluster  jobs by Slurm and by Pulsar on this machine (root on Debian or Ubuntu)"
 	@echo "make lint    format, types, tool forms"
 	@echo "make unit    the tests that need no Galaxy"
-	@echo "make benchmark  ratios of speed, measured in one run (half an hour)"
+	@echo "make benchmark  ratios of speed, each measured in one run; results in benchmark-results/ (an hour or two)"
 	@echo "make clean   remove environments, servers' state and results"
 
 demo: environments
@@ -51,7 +51,8 @@ unit: environments
 
 benchmark: environments
 	@mkdir -p benchmark-results
-	for subject in tests/benchmarks/*.py; do $(TOOLS)/python $$subject --output benchmark-results/$$(basename $$subject .py).json || exit 1; done
+	set -e; for script in tests/benchmarks/*.py; do \
+		$(TOOLS)/python $$script --output benchmark-results/$$(basename $$script .py).json; done
 
 lint: environments
 	$(TOOLS)/ruff check
@@ -78,4 +79,4 @@ $(MADE) $(MADE_APART): $(ENVIRONMENTS)/%/.made:
 	@touch $@
 
 clean:
-	rm -rf $(ENVIRONMENTS) .galaxy .tool-shed demo-results .pytest_cache .mypy_cache .ruff_cache
+	rm -rf $(ENVIRONMENTS) .galaxy .tool-shed demo-results benchmark-results .pytest_cache .mypy_cache .ruff_cache

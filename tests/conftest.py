@@ -141,6 +141,14 @@ def run_project(capsys: pytest.CaptureFixture[str]) -> Iterator[Run]:
 
 
 @pytest.fixture
+def run_compare(capsys: pytest.CaptureFixture[str]) -> Iterator[Run]:
+    """Run dnalm_compare_scores's entry script in this process: exit code, stdout, stderr."""
+    import dnalm_compare_scores
+
+    yield from running(dnalm_compare_scores.parser, dnalm_compare_scores.compare, capsys)
+
+
+@pytest.fixture
 def run_import(capsys: pytest.CaptureFixture[str]) -> Iterator[Run]:
     """Run dnalm_import_model's entry script in this process: exit code, stdout, stderr."""
     import dnalm_import_model

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import anndata
+import numpy as np
 import pandas as pd
 import torch
 import transformers
@@ -30,6 +31,7 @@ from dnalm.formats.fasta import FastaReader
 from dnalm.models import nucleotide_transformer_v2
 from dnalm.models.model_file import write_model_file, write_safetensors
 from dnalm.models.sources import open_model
+from dnalm.models.unet_head import SegmentationHead
 
 WIDTH = 80  # bases a line
 CUTS = {"ecoli": (100_000, 220_000), "human": (600_000, 720_000)}  # 0-based half-open
@@ -65,6 +67,8 @@ def main() -> None:
     write_checkpoint(output)
     write_published_model(output / "published_model")
     write_embeddings(output)
+    write_scores(output)
+    write_random_segmenter(output / "segmenter.safetensors")
 
 
 def write_random_model(path: Path) -> None:
@@ -132,13 +136,13 @@ def write_checkpoint(folder: Path) -> None:
     arguments = dnalm_pretrain.parser().parse_args(
         [*map(str, options), "--checkpoint", str(folder / "checkpoint.safetensors")]
     )
-    usual = training.LanguageModelTrainer._save_checkpoint
+    usual = training.ModelTrainer._save_checkpoint
 
     def stop_after_it(trainer: Any, *given: Any) -> None:
         usual(trainer, *given)
         trainer.control.should_training_stop = True
 
-    training.LanguageModelTrainer._save_checkpoint = stop_after_it  # type: ignore[assignment, method-assign]
+    training.ModelTrainer._save_checkpoint = stop_after_it  # type: ignore[assignment, method-assign]
     dnalm_pretrain.pretrain(arguments)
     (folder / "unused.safetensors").unlink()
 
@@ -178,6 +182,44 @@ def write_published_model(folder: Path) -> None:
     write_safetensors(folder / "model.safetensors", weights, {"format": "pt"})
 
 
+def write_random_segmenter(path: Path) -> None:
+    """Write a random SegmentNT of 3-mers that is to find the mitochondrion's genes: 2 layers, windows of 1,200 bases."""
+    kmers = ["".join(kmer) for kmer in itertools.product("ATCG", repeat=3)]
+    vocabulary = ["<unk>", "<pad>", "<mask>", "<cls>", *kmers, *"ATCG", "N"]
+    config = {
+        "add_bias_fnn": False,
+        "features": ["CDS", "rRNA", "tRNA"],
+        "hidden_size": 32,
+        "intermediate_size": 64,
+        "layer_norm_eps": 1e-12,
+        "max_position_embeddings": 402,
+        "num_attention_heads": 4,
+        "num_hidden_layers": 2,
+        "pad_token_id": 1,
+        "position_embedding_type": "rotary",
+        "segment_window": 1_200,
+        "tie_word_embeddings": False,
+        "token_dropout": False,
+        "vocab_size": len(vocabulary),
+    }
+    torch.manual_seed(0)
+    sizes = nucleotide_transformer_v2.Sizes(len(vocabulary), 32, 2, 4, 64, 1e-12)
+    parts: dict[str, Any] = {"esm.": nucleotide_transformer_v2.Backbone(sizes), "": SegmentationHead(32, 32, 3, 3)}
+    parts[""].fc.weight.data *= 30  # wide enough for probabilities between 0 and 1 without training
+    weights = {f"{name}{key}": value for name, part in parts.items() for key, value in part.state_dict().items()}
+    tokenizer = {"vocab.txt": "\n".join(vocabulary), "tokenizer_config.json": {"eos_token": None}}
+    write_model_file(
+        path,
+        weights,
+        config,
+        tokenizer,
+        name="dnalm-random-segmenter",
+        licence="MIT",
+        labels=config["features"],  # type: ignore[arg-type]
+        provenance={"made by": "tests/make_test_data.py", "weights": "random, seed 0"},
+    )
+
+
 def write_embeddings(folder: Path) -> None:
     """Write the demo model's embeddings of the windows in every format, and what is known of the windows."""
     sequences, model = folder / "two_genomes.fasta", folder / "random_model.safetensors"
@@ -200,6 +242,41 @@ def write_embeddings(folder: Path) -> None:
     table = pd.concat([known[["id", "genome"]], data.to_df().reset_index(drop=True)], axis=1)
     table.to_parquet(embeddings.with_suffix(".parquet"), index=False)
     table.to_csv(embeddings.with_suffix(".tsv"), sep="\t", index=False, float_format="%.6g")
+
+
+def write_scores(folder: Path) -> None:
+    """Write made-up scores of made-up variants: two tables that share ids, and one with groups, clusters and labels."""
+    generator = np.random.default_rng(0)
+    groups = ["missense"] * 60 + ["intron"] * 40 + ["splice site"] + ["synonymous"] * 19
+    shift = pd.Series(groups).map({"missense": -1.5, "intron": 0.0, "splice site": -4.0, "synonymous": -0.3})
+    effect = generator.normal(size=len(groups)) + shift
+    alleles = [("A", "G"), ("C", "T"), ("G", "A"), ("T", "C")]
+    table = pd.DataFrame(
+        {
+            "chrom": "chr1",
+            "pos": np.sort(generator.integers(1, 100_000, len(groups))),
+            "id": [f"variant_{number}" for number in range(1, len(groups) + 1)],
+            "ref": [alleles[number % 4][0] for number in range(len(groups))],
+            "alt": [alleles[number % 4][1] for number in range(len(groups))],
+            "llr_masked": [f"{value:.4f}" for value in effect],
+            "l2": [f"{abs(value) + 0.5:.4f}" for value in effect + generator.normal(size=len(groups)) / 2],
+            "consequence": groups,
+            "gene": [f"gene_{number}" for number in generator.permutation(len(groups)) % 12],
+            "label": [
+                "pathogenic" if value < -1 else "benign" for value in effect + generator.normal(size=len(groups))
+            ],
+            "status": "ok",
+        }
+    )
+    table.to_csv(folder / "scores_groups.tsv", sep="\t", index=False)
+    first = table.drop(columns=["consequence", "gene", "label"])
+    second = first[:80].copy()
+    second["llr_masked"] = [f"{float(value) / 2 + 0.4:.4f}" for value in second["llr_masked"]]
+    second["l2"] = [f"{float(value) * 0.8:.4f}" for value in second["l2"]]
+    first.loc[[3, 17], ["llr_masked", "status"]] = ["", "tokenization_differs"]
+    first.loc[40, "llr_masked"] = "failed"
+    first.to_csv(folder / "scores_first.tsv", sep="\t", index=False)
+    second.to_csv(folder / "scores_second.tsv", sep="\t", index=False)
 
 
 def _gc_content(bases: str) -> str:

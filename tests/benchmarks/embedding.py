@@ -1,6 +1,6 @@
 """How fast embedding is: ratios of CPU time, measured in one run, one thread, interleaved, median of the rounds.
 
-    python tests/benchmarks/embedding.py --rounds 5 --output benchmark.json
+    python tests/benchmarks/embedding.py --rounds 5 --output benchmark-results/embedding.json
 
 A table of the same, with the targets, is written beside the JSON file. The model card's two sequences take 20 GB.
 

@@ -26,7 +26,7 @@ from torch import nn
 sys.path.insert(0, str(Path(__file__).parent.parent.parent / "tools" / "scripts"))
 
 from dnalm.engine.devices import prepare_machine
-from dnalm.engine.training import nats_a_place
+from dnalm.engine.objectives import nats_a_place
 from dnalm.engine.training_data import Batch, BatchPlan, TokenizedWindows, TrainingBatches
 from dnalm.formats.fasta import FastaReader
 from dnalm.models.language_model import LanguageModel

@@ -210,7 +210,7 @@ def poison(monkeypatch: pytest.MonkeyPatch, step: int) -> None:
     """Make a weight no number after so many steps, as an overflow would."""
     from dnalm.engine import training
 
-    usual = training.LanguageModelTrainer.training_step
+    usual = training.ModelTrainer.training_step
     calls: list[int] = []
 
     def poisoned(self: Any, model: torch.nn.Module, *arguments: Any, **options: Any) -> torch.Tensor:
@@ -220,7 +220,7 @@ def poison(monkeypatch: pytest.MonkeyPatch, step: int) -> None:
                 next(model.parameters()).fill_(torch.nan)
         return usual(self, model, *arguments, **options)
 
-    monkeypatch.setattr(training.LanguageModelTrainer, "training_step", poisoned)
+    monkeypatch.setattr(training.ModelTrainer, "training_step", poisoned)
 
 
 def test_a_divergence_keeps_the_last_good_model_and_its_checkpoint(
@@ -256,9 +256,9 @@ def test_a_checkpoint_between_measurements_never_holds_what_is_no_number(
     run_pretrain: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A last gradient without bounds spoils the weights although every loss so far was a number."""
-    from dnalm.engine import training
+    from dnalm.engine import training_callbacks
 
-    monkeypatch.setattr(training, "CHECKPOINT_SECONDS", 0.0)
+    monkeypatch.setattr(training_callbacks, "CHECKPOINT_SECONDS", 0.0)
     steps: list[int] = []
 
     def step_end(
@@ -269,7 +269,7 @@ def test_a_checkpoint_between_measurements_never_holds_what_is_no_number(
             with torch.no_grad():
                 next(model.parameters()).fill_(torch.nan)
 
-    monkeypatch.setattr(training._Progress, "on_step_end", step_end)
+    monkeypatch.setattr(training_callbacks.Progress, "on_step_end", step_end)
     options = ("--sequences", MITOCHONDRION, *SMALL, "--max-steps", 20)
     code, _, error = run_pretrain(*options, "--output", tmp_path / "m", "--checkpoint", tmp_path / "checkpoint")
     check_one_sentence(code, error)

@@ -8,8 +8,8 @@ from dnalm.models.hub import MODEL_ID, licence_of_card
 
 
 def test_every_curated_model_has_an_id_of_the_hub_and_a_name_of_its_own() -> None:
-    assert len(CATALOGUE) == 12
-    assert len({entry.name for entry in CATALOGUE.values()}) == 12
+    assert len(CATALOGUE) == 16
+    assert len({entry.name for entry in CATALOGUE.values()}) == 16
     assert all(MODEL_ID.fullmatch(id) and entry.id == id for id, entry in CATALOGUE.items())
 
 

@@ -1,4 +1,6 @@
 import json
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -7,6 +9,7 @@ import numpy as np
 import pandas as pd
 import pyarrow.parquet as pq
 import pytest
+from conftest import REPOSITORY
 from dnalm.formats.embeddings_file import WRITERS
 
 GENERATOR = np.random.default_rng(0)
@@ -110,3 +113,30 @@ def test_equal_content_gives_equal_bytes(tmp_path: Path, kind: str) -> None:
     first, second = (write(tmp_path / name, kind, [4]).read_bytes() for name in "xy")
     assert first == second
     assert {path.name for path in tmp_path.iterdir()} == {"x", "y"}
+
+
+def test_a_signal_waits_until_hdf5_has_returned(tmp_path: Path) -> None:
+    """HDF5 calls our file from its C code, which an exception may not leave."""
+    program = f"""
+import signal, sys
+import numpy as np
+from dnalm.formats import embeddings_file
+usual = embeddings_file._FileForHDF5.write
+
+def interrupted(file, data):
+    signal.raise_signal(signal.SIGINT)
+    return usual(file, data)
+
+embeddings_file._FileForHDF5.write = interrupted
+try:
+    with embeddings_file.H5adWriter({str(tmp_path / "x")!r}) as writer:
+        for _ in range(50):
+            writer.append({{"id": ["a"] * 1000}}, np.ones((1000, 64), dtype=np.float32))
+except KeyboardInterrupt:
+    print("interrupted")
+"""
+    scripts = str(REPOSITORY / "scripts")
+    done = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, check=False, env={"PYTHONPATH": scripts}
+    )
+    assert (done.returncode, done.stdout, done.stderr) == (0, "interrupted\n", "")

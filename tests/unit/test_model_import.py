@@ -80,8 +80,9 @@ def test_published_files_without_names_become_a_model_file(
     assert said["head"] == "masked language model"
     assert said["licence"] == "CC-BY-NC-SA-4.0"
     assert f"architecture: {said['architecture']}" in out
+    not_counted = ("position_ids", "inv_freq", "cls.predictions.decoder.weight")  # the last is tied in DNABERT-2
     assert int(said["parameters"].replace(",", "")) == sum(
-        tensor.numel() for name, tensor in published.items() if not name.endswith(("position_ids", "inv_freq"))
+        tensor.numel() for name, tensor in published.items() if not name.endswith(not_counted)
     )
 
 
@@ -249,6 +250,53 @@ def test_what_is_exported_is_imported_again_bit_by_bit(
     again = open_model(tmp_path / "exported").read_tensors()
     assert all(torch.equal(tensor, again[name]) for name, tensor in first.items())
     load_language_model(open_model(tmp_path / "exported"), head=True)
+
+
+def test_what_a_model_says_of_itself_outlives_its_export(
+    run_import: Run, run_export: Run, nameless: Callable[[Path], Nameless], tmp_path: Path
+) -> None:
+    """A licence that forbids commercial use among it."""
+    files = nameless(PARITY / "dnabert2")
+    assert run_import(*files.arguments("--licence", "CC-BY-NC-SA-4.0"))[0] == 0
+    before = open_model(tmp_path / "model")
+    assert run_export("--model", tmp_path / "model", "--output-directory", tmp_path / "exported")[0] == 0
+    assert run_import(*nameless(tmp_path / "exported").arguments())[0] == 0
+    again = open_model(tmp_path / "model")
+    assert again.licence == "CC-BY-NC-SA-4.0"
+    assert again.provenance["exported_from"] == before.provenance
+
+
+@pytest.mark.parametrize("said", ["no JSON", "[]", '{"licence": 1}', '{"labels": [1]}', '{"path": "/etc"}'])
+def test_a_damaged_origin_is_refused(
+    run_import: Run, nameless: Callable[[Path], Nameless], tmp_path: Path, said: str
+) -> None:
+    folder = tmp_path / "published"
+    shutil.copytree(PARITY / "dnabert2", folder)
+    tensors = load_file(folder / "model.safetensors")
+    save_file(tensors, folder / "model.safetensors", {"format": "pt", "dnalm_origin": said})
+    code, _, error = run_import(*nameless(folder).arguments())
+    assert code == 1
+    assert "is damaged or no model file: " in error
+    assert not (tmp_path / "model").exists()
+
+
+def test_an_exported_tokenizer_names_its_special_tokens(
+    run_import: Run, run_export: Run, nameless: Callable[[Path], Nameless], tmp_path: Path
+) -> None:
+    assert run_import(*nameless(PARITY / "dnabert2").arguments())[0] == 0
+    assert run_export("--model", tmp_path / "model", "--output-directory", tmp_path / "exported")[0] == 0
+    tokenizer = transformers.AutoTokenizer.from_pretrained(tmp_path / "exported", trust_remote_code=False)
+    assert (tokenizer.pad_token_id, tokenizer.mask_token_id, tokenizer.unk_token_id) == (3, 4, 0)
+
+
+def test_a_decoder_tied_to_the_embeddings_is_counted_once(
+    run_import: Run, nameless: Callable[[Path], Nameless], tmp_path: Path
+) -> None:
+    code, out, _ = run_import(*nameless(PARITY / "dnabert2").arguments())
+    assert code == 0
+    shapes = {name: tensor.numel() for name, tensor in open_model(tmp_path / "model").read_tensors().items()}
+    expected = sum(count for name, count in shapes.items() if name != "cls.predictions.decoder.weight")
+    assert f"parameters: {expected:,}" in out
 
 
 def test_a_folder_with_files_in_it_is_left_alone(run_export: Run, random_model: Path, tmp_path: Path) -> None:

@@ -48,11 +48,11 @@ def test_resuming_gives_the_weights_of_the_uninterrupted_run(
         *options, "--output", tmp_path / "whole", "--checkpoint", tmp_path / "end", "--log", tmp_path / "log"
     )
     assert whole[0] == 0
-    from dnalm.engine import training
+    from dnalm.engine import training_callbacks
 
     # Stopped by the clock after 30 steps, as a destination's time limit would.
     steps: list[int] = []
-    usual = training._Limits.on_step_end
+    usual = training_callbacks.Limits.on_step_end
 
     def counting(self: object, args: object, state: object, control: object, **kwargs: object) -> None:
         steps.append(1)
@@ -60,7 +60,7 @@ def test_resuming_gives_the_weights_of_the_uninterrupted_run(
             monkeypatch.setattr(self, "_start", -1e9)
         usual(self, args, state, control, **kwargs)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(training._Limits, "on_step_end", counting)
+    monkeypatch.setattr(training_callbacks.Limits, "on_step_end", counting)
     limited = ("--time-limit", 1, "--output", tmp_path / "half", "--checkpoint", tmp_path / "middle")
     code, out, _ = run_pretrain(*options, *limited, "--log", tmp_path / "half log")
     monkeypatch.undo()

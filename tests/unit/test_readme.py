@@ -33,6 +33,8 @@ def test_the_commands_of_the_readme_work_one_after_the_other(tmp_path: Path) -> 
     assert anndata.read_h5ad(tmp_path / "embeddings.h5ad").shape == (80, 64)
     assert len((tmp_path / "summary.tsv").read_text().splitlines()) == 81
     assert len((tmp_path / "map.tsv").read_text().splitlines()) == 81
+    assert len((tmp_path / "comparisons.tsv").read_text().splitlines()) == 7
+    assert len((tmp_path / "classification.tsv").read_text().splitlines()) == 6
     assert (tmp_path / "map.png").read_bytes().startswith(b"\x89PNG")
     assert len(Tokenizer.from_file(str(tmp_path / "tokenizer.json")).get_vocab()) == 4096
     assert (tmp_path / "tokens.tsv").read_text().startswith("token\tlength\tcount\tshare\n")

@@ -8,8 +8,10 @@ import numpy as np
 import pytest
 import torch
 from dnalm.engine.devices import prepare_machine
-from dnalm.engine.training import LanguageModelTrainer, Run, TrainingSettings
+from dnalm.engine.objectives import LanguageModelling
+from dnalm.engine.training import ModelTrainer
 from dnalm.engine.training_data import Batching, BatchPlan, Masking, TokenizedWindows, TrainingBatches
+from dnalm.engine.training_run import Run, TrainingSettings
 from dnalm.models.language_model import LanguageModel
 from dnalm.models.registry import new_language_model, trainable
 from dnalm.models.vocabularies import all_kmers
@@ -194,7 +196,7 @@ def model_of(architecture: str) -> LanguageModel:
 
 def trainer_of(
     model: LanguageModel, training: TrainingBatches, validation: TrainingBatches, folder: Path, **changes: Any
-) -> LanguageModelTrainer:
+) -> ModelTrainer:
     usual: dict[str, Any] = {
         "epochs": 1,
         "max_steps": 1,
@@ -210,8 +212,9 @@ def trainer_of(
     }
     machine = prepare_machine("cpu", 1, None)
     settings = TrainingSettings(**(usual | changes))
-    return LanguageModelTrainer(
+    return ModelTrainer(
         trainable(model),
+        LanguageModelling(training.masked),
         training,
         validation,
         settings,
@@ -253,12 +256,13 @@ def test_the_loss_is_that_of_the_windows_one_by_one(architecture: str, batching:
     windows = windows_of(LENGTHS)
     trainer = trainer_of(model, batches_of(windows, batching, masked=masked), batches_of(windows, "padded"), tmp_path)
     found = trainer.measure(batches_of(windows, batching, masked=masked))
+    found_nats, found_tokens, found_bases = found
     assert model.with_head is not None
     model.with_head.eval()
     nats, tokens, bases = one_by_one(model, batches_of(windows, "padded", 1, masked))
-    assert (found.tokens, found.bases) == (tokens, bases)
-    assert found.nats / found.tokens == pytest.approx(nats / tokens, abs=1e-5)
-    measures = found.measures()
+    assert (found_tokens, found_bases) == (tokens, bases)
+    assert found_nats / found_tokens == pytest.approx(nats / tokens, abs=1e-5)
+    measures = trainer.objective.measures(found)
     assert measures["bits_per_base"] == pytest.approx(nats / np.log(2) / bases, abs=2e-5)
     assert measures["perplexity"] == pytest.approx(np.exp(nats / tokens), rel=2e-5)
 

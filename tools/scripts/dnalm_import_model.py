@@ -24,9 +24,10 @@ def parser() -> argparse.ArgumentParser:
     options.add_argument(
         "--tokenizer-files",
         type=Path,
-        required=True,
+        default=[],
         action="append",
-        help="tokenizer.json or vocab.txt, tokenizer_config.json, special_tokens_map.json; told apart by content",
+        help="tokenizer.json or vocab.txt, tokenizer_config.json, special_tokens_map.json; told apart by content; none for "
+        "SegmentEnformer and SegmentBorzoi",
     )
     options.add_argument("--features", type=Path, help="names of what the model predicts, one a line")
     options.add_argument("--licence", help="of the weights, for example CC-BY-NC-SA-4.0")

@@ -1,112 +1,47 @@
-"""One trainer for everything that is trained: transformers' own, with our batches, losses, limits and checkpoints."""
+"""One trainer for everything that is trained: transformers' own, with our batches, objectives, limits and checkpoints."""
 
 import math
-import os
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, Protocol, cast
 
 import torch
 import transformers
 from torch import Tensor, nn
-from torch.nn import functional
-from torch.utils.data import DataLoader
-from transformers import Trainer, TrainerCallback, TrainerControl, TrainerState, TrainingArguments
+from torch.utils.data import DataLoader, Dataset
+from transformers import Trainer, TrainerControl, TrainingArguments
 
 from dnalm.engine.checkpoints import TrainingState, capture, damaged_state, steps_done, unfold
 from dnalm.engine.devices import Machine
-from dnalm.engine.training_data import Batch, TrainingBatches
-from dnalm.errors import UserError
+from dnalm.engine.objectives import Objective
+from dnalm.engine.training_callbacks import Limits, Progress
+from dnalm.engine.training_data import Batch
+from dnalm.engine.training_run import DIVERGED, NO_GAIN, Divergence, Run, TrainingSettings, processes
 from dnalm.models.model_file import is_finite
-from dnalm.report.progress import duration
 
-NATS_A_BIT = math.log(2)
 LOGGED_ROWS = 200  # of training, in the log of a whole run
-PROGRESS_SECONDS = 5.0
-CHECKPOINT_SECONDS = 600.0
-SAVE, TIME_LIMIT, SIGNAL, NO_GAIN, DIVERGED = "save", "time limit", "signal", "no gain", "diverged"
 
 
-@dataclass(frozen=True)
-class TrainingSettings:
-    """How a model is trained; the names are those of `dnalm_pretrain.py --help`."""
+class Batches(Protocol):
+    """The batches of an epoch, by number; the same for one seed and epoch."""
 
-    epochs: float
-    max_steps: int | None
-    gradient_accumulation: int
-    learning_rate: float
-    weight_decay: float
-    warmup: float
-    patience: int
-    evaluate_every: int | None
-    dtype: str
-    seed: int
-    time_limit: float | None
+    def set_epoch(self, epoch: int) -> None:
+        """Put the batches of an epoch together; their number is the same in every one."""
+        ...
+
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, number: int) -> Batch: ...
 
 
-@dataclass
-class Run:
-    """What became of a training.
-
-    Attributes:
-        log: one row a measurement, column → value.
-        best_loss: of validation, in nats a token; infinite before the first.
-        best_step: at which it was.
-        without_gain: evaluations since.
-        stopped: why it ended before its last step; empty if it did not.
-        steps: done in all.
-    """
-
-    log: list[dict[str, Any]] = field(default_factory=list)
-    best_loss: float = math.inf
-    best_step: int = 0
-    without_gain: int = 0
-    stopped: str = ""
-    steps: int = 0
-
-    def copy(self) -> "Run":
-        """Return a run of its own with the same rows."""
-        return replace(self, log=list(self.log))
-
-    def facts(self) -> dict[str, Any]:
-        """Return the run as JSON, which has no word for what is infinite or no number: None stands for both."""
-        rows = [{name: _finite(value) for name, value in row.items()} for row in self.log]
-        return vars(self) | {"log": rows, "best_loss": _finite(self.best_loss)}
-
-    @classmethod
-    def of_facts(cls, facts: dict[str, Any]) -> "Run":
-        """Return the run that `facts` told of, not stopped; raise UserError if it told of none."""
-        try:
-            best = facts["best_loss"]
-            return cls(**facts | {"best_loss": math.inf if best is None else float(best), "stopped": ""})
-        except (KeyError, TypeError, ValueError) as error:
-            raise damaged_state() from error
-
-
-@dataclass
-class Sums:
-    """Nats, tokens and bases predicted so far."""
-
-    nats: float = 0.0
-    tokens: float = 0.0
-    bases: float = 0.0
-
-    def measures(self) -> dict[str, float]:
-        """Return loss (nats a token), perplexity, and bits a base."""
-        loss = self.nats / self.tokens if self.tokens else math.nan
-        perplexity = math.exp(loss) if loss < 700 else math.inf
-        bits = self.nats / NATS_A_BIT / self.bases if self.bases else math.nan
-        return {"loss": loss, "perplexity": perplexity, "bits_per_base": bits}
-
-
-class LanguageModelTrainer(Trainer):
-    """Train a language model on batches of `TrainingBatches`.
+class ModelTrainer(Trainer):
+    """Train a model on batches.
 
     Args:
-        model: a module that takes input_ids and attention_mask and gives logits.
-        training: its batches.
+        model: a module that the objective can run; its parameters without gradients stay as they are.
+        objective: what is made small.
+        training: its batches; each has under `tokens` how many it holds, without padding.
         validation: batches to measure it with.
         settings: how.
         machine: device and threads.
@@ -127,8 +62,9 @@ class LanguageModelTrainer(Trainer):
     def __init__(
         self,
         model: nn.Module,
-        training: TrainingBatches,
-        validation: TrainingBatches,
+        objective: Objective,
+        training: Batches,
+        validation: Batches,
         settings: TrainingSettings,
         machine: Machine,
         folder: Path,
@@ -138,11 +74,12 @@ class LanguageModelTrainer(Trainer):
         on_checkpoint: Callable[[TrainingState, Run], None],
         interrupted: Callable[[], bool] = lambda: False,
     ) -> None:
-        self.batches, self.validation, self.settings, self.run = training, validation, settings, run
+        self.objective, self.batches, self.validation = objective, training, validation
+        self.settings, self.run = settings, run
         self.started = started
         self.on_best, self.on_checkpoint, self.interrupted = on_best, on_checkpoint, interrupted
-        # Nats, tokens and bases predicted, and tokens read, since the last row of the log; on the model's device.
-        self._sums = torch.zeros(4, dtype=torch.float64)
+        # The objective's sums, and tokens read, since the last row of the log; on the model's device.
+        self._sums = torch.zeros(objective.quantities + 1, dtype=torch.float64)
         self.evaluation_seconds = 0.0
         self._scheduled_run: Run | None = None
         transformers.utils.logging.disable_progress_bar()
@@ -174,12 +111,16 @@ class LanguageModelTrainer(Trainer):
             disable_tqdm=True,
             remove_unused_columns=False,
             dataloader_num_workers=0,
-            ddp_find_unused_parameters=False,  # a test holds that each preset trains all of its own
+            ddp_find_unused_parameters=False,  # a test holds that each preset of pretraining trains all of its own
             dataloader_pin_memory=machine.device.type == "cuda",
         )
-        callbacks = [_Progress(self), _Limits(self)]
+        callbacks = [Progress(self), Limits(self)]
         super().__init__(
-            model=model, args=arguments, train_dataset=training, eval_dataset=validation, callbacks=callbacks
+            model=model,
+            args=arguments,
+            train_dataset=cast(Dataset[Batch], training),
+            eval_dataset=cast(Dataset[Batch], validation),
+            callbacks=callbacks,
         )
         self.remove_callback(transformers.PrinterCallback)
         self.total_steps = total
@@ -216,7 +157,7 @@ class LanguageModelTrainer(Trainer):
 
     def get_train_dataloader(self) -> DataLoader[Batch]:
         """Return the batches in the order of the dataset, shared among processes."""
-        loader = DataLoader(self.batches, batch_size=1, collate_fn=_first, shuffle=False)
+        loader = DataLoader(cast(Dataset[Batch], self.batches), batch_size=1, collate_fn=_first, shuffle=False)
         return cast(DataLoader[Batch], self.accelerator.prepare(loader))
 
     def compute_loss(
@@ -226,18 +167,16 @@ class LanguageModelTrainer(Trainer):
         return_outputs: bool = False,
         num_items_in_batch: Tensor | int | None = None,
     ) -> Any:
-        """Return the weighted mean of the nats a token of a whole step, of which this batch is a part."""
+        """Return the weighted mean of the losses of a whole step, of which this batch is a part."""
         assert num_items_in_batch is not None
-        nats, predicted = nats_a_place(model, inputs)
-        with torch.no_grad():
-            sums = torch.cat([_sums(nats, predicted, inputs["bases"]), inputs["tokens"].double().view(1)])
-            self._sums = self._sums.to(sums.device) + sums
-        loss = (nats * inputs["weights"]).sum() / num_items_in_batch
-        # The mean over processes is taken of gradients; the loss was divided by the tokens of all.
-        return loss * self.accelerator.num_processes
+        total, sums = self.objective.losses(model, inputs)
+        sums = torch.cat([sums, inputs["tokens"].double().view(1)])
+        self._sums = self._sums.to(sums.device) + sums
+        # The mean over processes is taken of gradients; the loss was divided by the weights of all.
+        return total / num_items_in_batch * self.accelerator.num_processes
 
     def _get_num_items_in_batch(self, batch_samples: list[Batch], device: torch.device) -> Tensor:
-        total = torch.stack([batch["weights"].sum() for batch in batch_samples]).sum().to(device)
+        total = torch.stack([self.objective.weight(batch) for batch in batch_samples]).sum().to(device)
         if self.accelerator.num_processes > 1:
             total = self.accelerator.gather(total).sum()
         # A step of hardly any weight is to change hardly anything.
@@ -247,7 +186,7 @@ class LanguageModelTrainer(Trainer):
         """Measure the model on the validation windows, and tell whether it is the best so far."""
         del arguments, options
         began = time.monotonic()
-        measures = self.measure(self.validation).measures()
+        measures = self.objective.measures(self.measure(self.validation))
         self.evaluation_seconds = time.monotonic() - began
         self.control: TrainerControl = self.callback_handler.on_evaluate(
             self.args, self.state, self.control, {f"eval_{name}": value for name, value in measures.items()}
@@ -259,7 +198,7 @@ class LanguageModelTrainer(Trainer):
         self._scheduled_run = run if scheduled else run.copy()
         run.log.append(self._row("validation") | measures)
         if not math.isfinite(measures["loss"]):
-            raise _Diverged
+            raise Divergence
         self._refuse_what_is_no_number()
         if measures["loss"] < run.best_loss:
             run.best_loss, run.best_step, run.without_gain = measures["loss"], self.state.global_step, 0
@@ -269,20 +208,19 @@ class LanguageModelTrainer(Trainer):
             run.without_gain += 1
         return {f"eval_{name}": value for name, value in measures.items()}
 
-    def measure(self, batches: TrainingBatches) -> Sums:
-        """Return the sums over all batches, each process taking its share."""
+    def measure(self, batches: Batches) -> list[float]:
+        """Return the objective's sums over all batches, each process taking its share."""
         model = self.model
         assert model is not None
         model.eval()
-        totals = torch.zeros(3, dtype=torch.float64, device=self.args.device)
+        totals = torch.zeros(self.objective.quantities, dtype=torch.float64, device=self.args.device)
         with torch.inference_mode():
             for number in range(self.accelerator.process_index, len(batches), self.accelerator.num_processes):
                 inputs = self._prepare_inputs(batches[number])
                 with self.accelerator.autocast():
-                    nats, predicted = nats_a_place(model, inputs)
-                totals += _sums(nats, predicted, inputs["bases"])
+                    totals += self.objective.losses(model, inputs).sums
         model.train()
-        return Sums(*self._of_all_processes(totals))
+        return self._of_all_processes(totals)
 
     def _of_all_processes(self, sums: Tensor) -> list[float]:
         if self.accelerator.num_processes > 1:
@@ -292,7 +230,7 @@ class LanguageModelTrainer(Trainer):
     def _refuse_what_is_no_number(self) -> None:
         assert self.model is not None
         if not all(is_finite(parameter.detach()) for parameter in self.model.parameters()):
-            raise _Diverged
+            raise Divergence
 
     def _row(self, split: str) -> dict[str, Any]:
         return {"step": self.state.global_step, "epoch": round(self.state.epoch or 0.0, 4), "split": split}
@@ -301,9 +239,9 @@ class LanguageModelTrainer(Trainer):
         """Keep a row of training."""
         if "loss" not in logs:
             return
-        *predicted, read = self._of_all_processes(self._sums)
+        *sums, read = self._of_all_processes(self._sums)
         seconds = time.monotonic() - self.since
-        row = self._row("training") | Sums(*predicted).measures() | {"learning_rate": logs["learning_rate"]}
+        row = self._row("training") | self.objective.measures(sums) | {"learning_rate": logs["learning_rate"]}
         self.run.log.append(row | {"tokens_per_second": round(read / max(seconds, 1e-9))})
         self._sums, self.since = torch.zeros_like(self._sums), time.monotonic()
 
@@ -345,158 +283,18 @@ class LanguageModelTrainer(Trainer):
                 raise damaged_state()
 
 
-class _Diverged(Exception):  # noqa: N818 (the trainer turns it into the sentence)
-    """The loss is no number any more."""
-
-
-def diverged(run: Run) -> UserError:
-    """Return the sentence for a loss that is no number any more."""
-    kept = (
-        f"the best model so far (step {run.best_step}) is kept" if math.isfinite(run.best_loss) else "no model is kept"
-    )
-    return UserError(
-        f"The training diverged after step {run.steps}: its loss is no number any more; {kept}. "
-        "Use a lower learning rate, a longer warm-up or float32."
-    )
-
-
-def train(trainer: LanguageModelTrainer, resumed: TrainingState | None) -> None:
+def train(trainer: ModelTrainer, resumed: TrainingState | None) -> None:
     """Fit, and note why it stopped; a loss that is no number is noted as DIVERGED."""
     trainer.since = time.monotonic()
     try:
         trainer.fit(resumed)
-    except _Diverged:
+    except Divergence:
         trainer.run.stopped = DIVERGED
     trainer.run.steps = trainer.state.global_step
 
 
-class _Progress(TrainerCallback):
-    """One flushed line every few seconds."""
-
-    def __init__(self, trainer: LanguageModelTrainer) -> None:
-        self._trainer = trainer
-        self._start = self._last = time.monotonic()
-        self._first_step: int | None = None
-        self._unit = "bits a masked base" if trainer.batches.masked else "bits a base"
-
-    def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
-        """Say where the training is."""
-        if self._first_step is None:
-            self._first_step = state.global_step - 1
-            self._start = time.monotonic()
-        now = time.monotonic()
-        if now - self._last < PROGRESS_SECONDS or not state.is_world_process_zero:
-            return
-        self._last = now
-        done = state.global_step - self._first_step
-        rate = done / max(now - self._start, 1e-9)
-        left = (self._trainer.total_steps - state.global_step) / rate
-        rows = [row for row in self._trainer.run.log if row["split"] == "training"]
-        said = (
-            f", {rows[-1]['tokens_per_second']:,} tokens a second, {rows[-1]['bits_per_base']:.3f} {self._unit}"
-            if rows
-            else ""
-        )
-        print(
-            f"Step {state.global_step:,} of {self._trainer.total_steps:,}{said}, {rate:.2f} steps a second, "
-            f"about {duration(left)} left",
-            flush=True,
-        )
-
-    def on_evaluate(
-        self,
-        args: TrainingArguments,
-        state: TrainerState,
-        control: TrainerControl,
-        metrics: dict[str, float] | None = None,
-        **kwargs: Any,
-    ) -> None:
-        """Say what validation gave."""
-        if metrics and state.is_world_process_zero:
-            print(
-                f"Step {state.global_step:,}: validation loss {metrics['eval_loss']:.4f}, "
-                f"{metrics['eval_bits_per_base']:.4f} {self._unit}",
-                flush=True,
-            )
-
-
-class _Limits(TrainerCallback):
-    """End in time: at the last step, at the time limit, on a signal, or when patience is over."""
-
-    def __init__(self, trainer: LanguageModelTrainer) -> None:
-        self._trainer = trainer
-        self._start, self._saved = trainer.started, time.monotonic()
-
-    def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
-        """Measure and save before the end, and now and then between."""
-        now = time.monotonic()
-        what = self._of_all(self._what_to_do(now))
-        if what == DIVERGED:
-            raise _Diverged
-        if what in {TIME_LIMIT, SIGNAL}:
-            self._trainer.run.stopped = what
-            control.should_evaluate = control.should_save = control.should_training_stop = True
-        elif state.global_step >= state.max_steps:
-            control.should_evaluate = control.should_save = True
-        elif what == SAVE:
-            control.should_save = True
-        if control.should_save:
-            self._saved = now
-
-    def _what_to_do(self, now: float) -> str:
-        trainer = self._trainer
-        if not trainer.is_finite:
-            return DIVERGED
-        if trainer.interrupted():
-            return SIGNAL
-        limit = trainer.settings.time_limit
-        # The last evaluation takes as long as the one before.
-        if limit is not None and now + trainer.evaluation_seconds - self._start > limit * 3600:
-            return TIME_LIMIT
-        return SAVE if now - self._saved > CHECKPOINT_SECONDS else ""
-
-    def _of_all(self, what: str) -> str:
-        """Let all processes do what the most urgent of them wants: none goes on, saves or ends alone."""
-        accelerator = self._trainer.accelerator
-        if accelerator.num_processes == 1:
-            return what
-        urgency = ("", SAVE, TIME_LIMIT, SIGNAL, DIVERGED)
-        number = torch.tensor(urgency.index(what), device=accelerator.device)
-        return urgency[int(accelerator.gather(number).max())]
-
-    def on_save(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
-        """End when validation has not become better for long enough."""
-        run = self._trainer.run
-        if self._trainer.is_without_gain and not run.stopped:
-            run.stopped = NO_GAIN
-            control.should_training_stop = True
-
-
-def nats_a_place(model: nn.Module, inputs: Batch) -> tuple[Tensor, Tensor]:
-    """Return −log p of the target at every place, and which places are predicted; shape (rows, tokens) each."""
-    places = {"position_ids": inputs["position_ids"]} if "position_ids" in inputs else {}
-    logits = model(input_ids=inputs["input_ids"], attention_mask=inputs["attention_mask"], **places).logits
-    targets = inputs["targets"]
-    nats = functional.cross_entropy(logits.float().flatten(0, 1), targets.flatten(), reduction="none")
-    return nats.view(targets.shape), inputs["weights"] > 0
-
-
-def _sums(nats: Tensor, predicted: Tensor, bases: Tensor) -> Tensor:
-    """Return nats, tokens and bases of the predicted places; shape (3,)."""
-    return torch.stack([torch.where(predicted, values, 0).double().sum() for values in (nats, predicted, bases)])
-
-
-def processes() -> int:
-    """Return how many processes train together, as torchrun says."""
-    return int(os.environ.get("WORLD_SIZE", "1"))
-
-
 def _first(batches: list[Batch]) -> Batch:
     return batches[0]
-
-
-def _finite(value: Any) -> Any:
-    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def _is_json(value: object) -> bool:

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from typing_extensions import Buffer
 
 from dnalm.formats.tables import TableWriter
+from dnalm.signals import kept_waiting
 
 CHUNK_BYTES = 1 << 20  # of one HDF5 chunk at most: the unit that readers fetch
 FEWEST_ROWS, MOST_ROWS = 64, 8192  # of a chunk: a small file stays small, a large one has few chunks
@@ -89,6 +90,7 @@ class H5adWriter:
 
     dimensions: Sequence[str] | None = None
 
+    @kept_waiting()
     def __init__(self, path: Path) -> None:
         self._disk = _FileForHDF5(path, "w+")
         self._file = h5py.File(self._disk, "w")
@@ -96,6 +98,7 @@ class H5adWriter:
     def __enter__(self) -> Self:
         return self
 
+    @kept_waiting()
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
@@ -104,6 +107,7 @@ class H5adWriter:
         if error is None:
             self._disk.check()
 
+    @kept_waiting()
     def append(self, columns: Columns, embeddings: NDArray[np.float32]) -> None:
         """Add records: `columns` with `id` first, one value a record, and embeddings (records, dimensions)."""
         if "X" not in self._file:
@@ -142,6 +146,7 @@ class H5adWriter:
             dataset = obs.create_dataset(name, shape=(0,), maxshape=(None,), dtype=dtype, chunks=(rows,))
             _encode(dataset, "string-array" if text else "array", "0.2.0")
 
+    @kept_waiting()
     def finish(self, provenance: Mapping[str, Any]) -> None:
         """Add var (one row a dimension), the empty parts and `uns['dnalm']`, then complete the file."""
         text = h5py.string_dtype()

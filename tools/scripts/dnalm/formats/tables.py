@@ -11,6 +11,8 @@ if TYPE_CHECKING:
     import pandas as pd
 
 LONGEST_LINE = 1 << 25  # characters of a header; a file without line ends is no table
+LISTED_COLUMNS = 20  # in a sentence
+NOT_GIVEN = {"", "NA", "N/A", "NaN", "nan", "None", "null"}  # texts that stand for no value
 
 
 class TableWriter:
@@ -69,6 +71,18 @@ def read_header(path: Path) -> list[str]:
     if repeated := next((name for number, name in enumerate(names) if name in names[:number]), None):
         raise UserError(f"The table '{path.name}' has two columns called '{repeated}'; give each its own name.")
     return names
+
+
+def by_number(text: str, names: Sequence[str]) -> str | None:
+    """Return the name of the column with this number, counted from 1 as Galaxy's forms do; None if there is none."""
+    number = int(text) if text.isascii() and text.isdigit() else 0
+    return names[number - 1] if 1 <= number <= len(names) else None
+
+
+def listed(names: Sequence[str]) -> str:
+    """Return names as a sentence lists them, the first twenty."""
+    more = f" and {len(names) - LISTED_COLUMNS:,} more" if len(names) > LISTED_COLUMNS else ""
+    return (", ".join(f"'{name}'" for name in names[:LISTED_COLUMNS]) or "none") + more
 
 
 def read_table(path: Path, names: Sequence[str], text: Sequence[str], rows: int) -> "Iterator[pd.DataFrame]":

@@ -5,13 +5,14 @@ different map of the smallest difference.
 """
 
 import warnings
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+
+from dnalm.methods.threads import one_thread
 
 Vectors = NDArray[np.float32]
 
@@ -158,18 +159,6 @@ def silhouette(points: Vectors, groups: NDArray[np.int64], seed: int) -> tuple[f
         return None, len(groups)
     with one_thread(), config_context(working_memory=SILHOUETTE_MEGABYTES):
         return float(silhouette_score(points, groups)), len(groups)
-
-
-@contextmanager
-def one_thread() -> Iterator[None]:
-    """Hold the linear algebra to one thread."""
-    # The limit reaches only the libraries that are loaded.
-    import scipy.linalg  # noqa: F401
-    import sklearn.utils  # noqa: F401
-    from threadpoolctl import threadpool_limits
-
-    with threadpool_limits(1):
-        yield
 
 
 SCALINGS: dict[str, Callable[[Vectors], Vectors]] = {

@@ -77,6 +77,12 @@ CATALOGUE = {
             NON_COMMERCIAL,
             "6,138 bases",
         ),
+        CatalogueEntry("InstaDeepAI/segment_nt", "SegmentNT human, 14 features", NON_COMMERCIAL, "30,000 bases"),
+        CatalogueEntry(
+            "InstaDeepAI/segment_nt_multi_species", "SegmentNT multi-species", NON_COMMERCIAL, "30,000 bases"
+        ),
+        CatalogueEntry("InstaDeepAI/segment_enformer", "SegmentEnformer human", NON_COMMERCIAL, "196,608 bases"),
+        CatalogueEntry("InstaDeepAI/segment_borzoi", "SegmentBorzoi human", NON_COMMERCIAL, "524,288 bases"),
         CatalogueEntry("zhihan1996/DNABERT-2-117M", "DNABERT-2 117M", "Apache-2.0", "about 28,000 bases"),
         CatalogueEntry("RaphaelMourad/Mistral-DNA-v1-17M-hg38", "Mistral-DNA v1 17M human", None, "as its config says"),
         CatalogueEntry("RaphaelMourad/Mistral-DNA-v1-1M-hg38", "Mistral-DNA v1 1M human", None, "as its config says"),

@@ -12,6 +12,8 @@ DEEPEST_CONFIG = 4
 # Positions that one table or buffer is made for before any weight is compared.
 MOST_POSITIONS = 10_000_000
 LARGEST_SIZE = 2**40
+SEGMENT_WINDOW = "segment_window"  # of segmenters that were made here
+NAMES_OF_LABELS = ("id2label", "label2id")  # may be called like a size
 # A negative number stands for "none" in other keys, such as ids.
 NEVER_NEGATIVE = re.compile(r"(num|n)_.*|.*(_size|_heads|_layers|_window|_per_tok)")
 
@@ -22,7 +24,8 @@ def refuse_absurd_sizes(stored: StoredModel) -> None:
     Layers and experts are built in loops, so that there cannot be more than tensors; positions and labels may become
     buffers and dictionaries; every other size is compared with the tensors, which costs nothing.
     """
-    for key, value in _numbers(stored.config, stored.name, DEEPEST_CONFIG):
+    sizes = {key: value for key, value in stored.config.items() if key not in NAMES_OF_LABELS}
+    for key, value in _numbers(sizes, stored.name, DEEPEST_CONFIG):
         # Qwen's max_window_layers is a bound, and 28 by default however few layers there are.
         repeated = any(word in key for word in ("layer", "expert", "group")) and "window" not in key
         most = len(stored.tensors) if repeated else MOST_POSITIONS if "position" in key else LARGEST_SIZE
@@ -35,19 +38,19 @@ def refuse_absurd_sizes(stored: StoredModel) -> None:
             raise UserError(
                 f"The config of the model '{stored.name}' has the negative {shown(key)} = {value:,}; use intact files."
             )
-    labels = [stored.config.get("num_labels"), *(stored.config.get(key) for key in ("id2label", "label2id"))]
+    labels = [stored.config.get("num_labels"), *(stored.config.get(key) for key in NAMES_OF_LABELS)]
     if any((value if isinstance(value, int) else len(value or ())) > MOST_LABELS for value in labels):
         raise UserError(f"The config of the model '{stored.name}' has over {MOST_LABELS:,} labels; use intact files.")
 
 
-def size(stored: StoredModel, key: str, *, divides: str | None = None) -> int:
+def size(stored: StoredModel, key: str, *, divides: str | None = None, most: int = LARGEST_SIZE) -> int:
     """Return a positive whole number of the config.
 
     Raises:
-        UserError: it is missing or none, or does not divide the number of another key.
+        UserError: it is missing or none, larger than `most`, or does not divide the number of another key.
     """
     value = stored.config.get(key)
-    if type(value) is not int or value < 1:
+    if type(value) is not int or not 1 <= value <= most:
         raise UserError(
             f"The config of the model '{stored.name}' has {shown(key)} = {shown(value)}, where a size is needed; "
             "use intact files."
@@ -58,6 +61,52 @@ def size(stored: StoredModel, key: str, *, divides: str | None = None) -> int:
             "use intact files."
         )
     return value
+
+
+def feature_names(stored: StoredModel) -> tuple[str, ...]:
+    """Return the names of what a segmenter predicts, as its config lists them.
+
+    Raises:
+        UserError: it lists none, one twice, or what is no name.
+    """
+    features = stored.config.get("features")
+    if (
+        not isinstance(features, list)
+        or not 0 < len(features) <= MOST_LABELS
+        or not all(isinstance(name, str) and name.strip() and name.isprintable() for name in features)
+        or len(set(features)) < len(features)
+    ):
+        raise UserError(
+            f"The config of the segmenter '{stored.name}' lists no features, or strange ones ({shown(features)}); use "
+            "intact files."
+        )
+    return tuple(features)
+
+
+def steps_bases(stored: StoredModel, halvings: int) -> int:
+    """Return how many bases a segmenter's steps stand for; raise UserError if the config's number is not 2 ** halvings."""
+    bases = size(stored, "nucl_per_token")
+    if bases != 2**halvings:
+        raise UserError(
+            f"The config of the segmenter '{stored.name}' has nucl_per_token = {bases}, but the positions are halved "
+            f"{halvings} times; use intact files."
+        )
+    return bases
+
+
+def segment_window(stored: StoredModel, published: int, multiple: int) -> int:
+    """Return how many bases a segmenter was trained with: as its config says, or as published ones were.
+
+    Raises:
+        UserError: it is no multiple of what the segmenter's steps need.
+    """
+    window = size(stored, SEGMENT_WINDOW) if SEGMENT_WINDOW in stored.config else published // multiple * multiple
+    if not window or window % multiple or window > MOST_POSITIONS:
+        raise UserError(
+            f"The config of the segmenter '{stored.name}' has {SEGMENT_WINDOW} = {window:,}, which its model cannot read; "
+            "use intact files."
+        )
+    return window
 
 
 def epsilon(stored: StoredModel, key: str) -> float:

@@ -1,18 +1,22 @@
 """What a model is, in a few facts that people ask for: architecture, sizes, context, head."""
 
 import gc
+from collections.abc import Sequence
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from dnalm.errors import UserError, shown
 from dnalm.models.language_model import LanguageModel, NoLanguageModelHead
 from dnalm.models.model_file import StoredModel
-from dnalm.models.registry import load_language_model
+from dnalm.models.registry import is_segmenter, load_language_model, load_segmenter
+from dnalm.models.segmenter import Segmenter
 
 # Stored beside the parameters by some versions.
 BUFFERS = ("position_ids", "inv_freq")
-SAMPLE_BASES = 3_000
+DECODERS = ("decoder.weight", "lm_head.weight", "embed_out.weight")
+SAMPLE_BASES, PROBED_BASES = 3_000, 480
 PROBE = "ACGTTGCAAGGCTTACCGATATCGGCTAAGCTTACGGATCCAGTCAN"
 
 
@@ -23,10 +27,13 @@ def describe(stored: StoredModel) -> dict[str, str]:
         UserError: the model cannot be loaded, or does not give sensible numbers.
     """
     model = try_model(stored)
+    if isinstance(model, Segmenter):
+        return _facts_of_segmenter(model)
     head = f"{'causal' if model.causal else 'masked'} language model" if model.with_head is not None else "none"
-    sample = "".join(np.random.default_rng(0).choice(list("ACGT"), SAMPLE_BASES))
+    sample = _random_bases(SAMPLE_BASES)
     parameters = {name: info for name, info in stored.tensors.items() if not name.endswith(BUFFERS)}
-    count = sum(int(np.prod(info.shape)) for info in parameters.values())
+    tied = _tied(stored, model.vocabulary_size)
+    count = sum(int(np.prod(info.shape)) for name, info in parameters.items() if name not in tied)
     context = model.context_length
     facts = {
         "name": stored.name,
@@ -48,8 +55,50 @@ def describe(stored: StoredModel) -> dict[str, str]:
     return facts
 
 
-def try_model(stored: StoredModel) -> LanguageModel:
-    """Load a model, with its language-model head if it has one, and run a short sequence through it.
+def _facts_of_segmenter(model: Segmenter) -> dict[str, str]:
+    stored, window = model.stored, model.window
+    parameters = {name: info for name, info in stored.tensors.items() if info.dtype.is_floating_point}
+    central = "" if window.central is None else f", of which it gives the central {window.central:,}"
+    return {
+        "name": stored.name,
+        "architecture": model.architecture,
+        "parameters": f"{sum(parameter.numel() for parameter in model.network.parameters()):,}",
+        "window_bases": f"{window.default:,}{central}",
+        "largest_window_bases": f"{window.most:,}",
+        "reads_n": "yes" if model.takes_n else "no: runs of N part a sequence",
+        "head": "segmentation",
+        "features": ", ".join(model.features),
+        "stored_as": ", ".join(sorted({str(info.dtype).removeprefix("torch.") for info in parameters.values()})),
+        "licence": stored.licence or "unknown",
+    }
+
+
+def try_model(stored: StoredModel) -> LanguageModel | Segmenter:
+    """Load a model, with its head if it has one, and run a short sequence through it.
+
+    Raises:
+        UserError: it cannot be loaded, its tokenizer makes ids that it lacks, or it does not give sensible numbers.
+    """
+    return _try_segmenter(stored) if is_segmenter(stored) else _try_language_model(stored)
+
+
+def _try_segmenter(stored: StoredModel) -> Segmenter:
+    model = load_segmenter(stored)
+    multiple, least = model.window.multiple, max(model.window.least, PROBED_BASES)
+    bases = min(-(-least // multiple) * multiple, model.window.most)
+    try:
+        with torch.inference_mode():
+            probabilities = model.probabilities([_random_bases(bases)])
+    except MemoryError:
+        raise
+    except Exception as error:  # whatever a strange config brings torch to
+        raise _cannot_run(stored, error) from error
+    _refuse_senseless(stored, [probabilities], probabilities)
+    return model
+
+
+def _try_language_model(stored: StoredModel) -> LanguageModel:
+    """Load a language model, with its head if it has one, and run a short sequence through it.
 
     Raises:
         UserError: it cannot be loaded, its tokenizer makes ids that it lacks, or it does not give sensible numbers.
@@ -76,16 +125,39 @@ def try_model(stored: StoredModel) -> LanguageModel:
     except MemoryError:
         raise
     except Exception as error:  # whatever a strange config brings transformers or torch to
-        raise UserError(
-            f"The model '{stored.name}' cannot run a sequence ({shown(error, 200)}); use intact files."
-        ) from error
+        raise _cannot_run(stored, error) from error
+    _refuse_senseless(stored, numbers, states[-1])
+    return model
+
+
+def _cannot_run(stored: StoredModel, error: Exception) -> UserError:
+    return UserError(f"The model '{stored.name}' cannot run a sequence ({shown(error, 200)}); use intact files.")
+
+
+def _refuse_senseless(stored: StoredModel, numbers: Sequence[Tensor], last: Tensor) -> None:
+    """Raise UserError if not all numbers are finite, or the last ones are all the same."""
     if not all(bool(torch.isfinite(values).all()) for values in numbers):
         raise UserError(f"The model '{stored.name}' makes NaN or infinity of a sequence; use an intact model.")
-    if not bool(states[-1].std() > 0):
+    if not bool(last.std() > 0):
         raise UserError(
             f"The model '{stored.name}' makes the same of every base: its weights are empty; use an intact model."
         )
-    return model
+
+
+def _random_bases(count: int) -> str:
+    return "".join(np.random.default_rng(0).choice(list("ACGT"), count))
+
+
+def _tied(stored: StoredModel, vocabulary_size: int) -> set[str]:
+    """Return the names of decoders that are the table of embeddings once more."""
+    tables = [
+        name for name, info in stored.tensors.items() if len(info.shape) == 2 and info.shape[0] == vocabulary_size
+    ]
+    if len(tables) < 2:
+        return set()
+    first, *others = sorted(tables, key=lambda name: name.endswith(DECODERS))
+    weights = stored.read_tensors(tables)
+    return {name for name in others if torch.equal(weights[name], weights[first])}
 
 
 def _bases(model: LanguageModel, sample: str, context: int) -> int:

@@ -105,8 +105,8 @@ def create(stored: StoredModel, *, causal: bool) -> LanguageModel:
 
 
 def published_tensors(model: nn.Module, folder: Path) -> dict[str, Tensor]:
-    """Return the weights under their published names, which are the modules' own; no file is needed."""
-    return dict(model.state_dict())
+    """Return the weights, of the backbone alone or with its head, under their published names; no file is needed."""
+    return dict(model.state_dict(prefix="bert." if isinstance(model, Backbone) else ""))
 
 
 def _language_model(

@@ -125,7 +125,12 @@ def download(
             (it is removed).
     """
     file = model.files[name]
+    if not all(re.fullmatch(WORD, part) for part in name.split("/")):
+        raise UserError(
+            f"The hub's model '{model.id}' has the file '{shown(name)}', a strange name; choose another model."
+        )
     target, partial = folder / name, folder / f"{name}.partial"
+    target.parent.mkdir(parents=True, exist_ok=True)
     if target.is_file():  # it has its name since its hash was right
         return target
     have = partial.stat().st_size if partial.exists() else 0

@@ -50,6 +50,8 @@ KINDS_OF_METADATA = {
     "provenance": dict,
     "training": dict,
 }
+ORIGIN = "dnalm_origin"
+KINDS_OF_ORIGIN = {"licence": str, "labels": list, "provenance": dict}
 
 
 @dataclass(frozen=True, slots=True)
@@ -166,6 +168,32 @@ def write_model_file(
         of_training = {f"{TRAINING_PREFIX}{key}": tensor for key, tensor in (training_tensors or {}).items()}
         tensors = {**tensors, **of_training}
     write_safetensors(path, tensors, metadata)
+
+
+def origin_of(stored: StoredModel) -> dict[str, str]:
+    """Return what a model says of itself, as metadata of weights that leave their model file."""
+    return {ORIGIN: _canonical_json({key: getattr(stored, key) for key in KINDS_OF_ORIGIN if getattr(stored, key)})}
+
+
+def read_origin(metadata: Mapping[str, str], path: Path) -> dict[str, Any]:
+    """Return what `origin_of` wrote of a model; nothing of weights that never were in a model file.
+
+    Raises:
+        UserError: it is damaged.
+    """
+    if ORIGIN not in metadata:
+        return {}
+    try:
+        said = json.loads(metadata[ORIGIN])
+    except (ValueError, RecursionError) as error:
+        raise _damaged(path, f"its metadata '{ORIGIN}' is no JSON") from error
+    if not isinstance(said, dict) or not all(
+        isinstance(value, KINDS_OF_ORIGIN.get(key, ())) for key, value in said.items()
+    ):
+        raise _damaged(path, f"its metadata '{ORIGIN}' is not what an export writes")
+    if not all(isinstance(label, str) for label in said.get("labels", [])):
+        raise _damaged(path, "its labels are not all text")
+    return said
 
 
 def write_safetensors(path: Path, tensors: Mapping[str, torch.Tensor], metadata: Mapping[str, str]) -> None:

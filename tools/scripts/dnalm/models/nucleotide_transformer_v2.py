@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from dnalm.errors import UserError
+from dnalm.errors import UserError, shown
 from dnalm.models.configs import epsilon, refuse_absurd_sizes, refuse_other_settings, size
 from dnalm.models.language_model import HiddenStates, LanguageModel, Logits
 from dnalm.models.model_file import StoredModel
@@ -34,13 +34,16 @@ KNOWN_SETTINGS = {
     "is_decoder": False,
 }
 ROTARY_BASE = 10_000.0
+MOST_RESCALING = 1_000
+# Tokens that pretraining read at once, and those that SegmentNT was trained with; beyond these rotations are slowed more.
+TOKENS_OF_PRETRAINING, TOKENS_OF_SEGMENTATION = 2_048, 5_001
 # The config keeps ESM's habit of counting positions from behind the padding id.
 UNUSED_POSITIONS = 2
 
 
 @dataclass(frozen=True)
 class Sizes:
-    """The shapes of a model: widths, counts, and what its norms add to a variance."""
+    """The shapes of a model: widths, counts, what its norms add to a variance, and how its rotations are slowed."""
 
     vocabulary: int
     hidden: int
@@ -48,6 +51,8 @@ class Sizes:
     heads: int
     feed_forward: int
     layer_norm_epsilon: float
+    rescaling: float = 1.0
+    rescaled_beyond: int | None = None
 
     @property
     def head(self) -> int:
@@ -75,7 +80,23 @@ def read_sizes(stored: StoredModel) -> Sizes:
         heads=size(stored, "num_attention_heads", divides="hidden_size"),
         feed_forward=size(stored, "intermediate_size"),
         layer_norm_epsilon=epsilon(stored, "layer_norm_eps"),
+        rescaling=_rescaling(stored),
+        # Only SegmentNT, which names features, was tried on more.
+        rescaled_beyond=TOKENS_OF_SEGMENTATION if "features" in stored.config else None,
     )
+
+
+def _rescaling(stored: StoredModel) -> float:
+    """Return the `rescaling_factor` of the config, 1 without one: models that were trained on longer sequences have it."""
+    value = stored.config.get("rescaling_factor")
+    if value is None:
+        return 1.0
+    if not isinstance(value, int | float) or isinstance(value, bool) or not 1 <= value <= MOST_RESCALING:
+        raise UserError(
+            f"The config of the model '{stored.name}' has rescaling_factor = {shown(value)}, where a number from 1 to "
+            f"{MOST_RESCALING:,} is needed; use intact files."
+        )
+    return float(value)
 
 
 def load(stored: StoredModel, *, head: bool = False) -> LanguageModel:
@@ -102,8 +123,8 @@ def create(stored: StoredModel, *, causal: bool) -> LanguageModel:
 
 
 def published_tensors(model: nn.Module, folder: Path) -> dict[str, Tensor]:
-    """Return the weights under their published names, which are the modules' own; no file is needed."""
-    return dict(model.state_dict())
+    """Return the weights, of the backbone alone or with its head, under their published names; no file is needed."""
+    return dict(model.state_dict(prefix="esm." if isinstance(model, Backbone) else ""))
 
 
 def _language_model(
@@ -149,7 +170,8 @@ class Backbone(nn.Module):
     def forward(self, input_ids: Tensor, attention_mask: Tensor | None = None) -> HiddenStates:
         """Return hidden states of shape (batch, tokens, hidden); ids and mask have the shape (batch, tokens)."""
         states = self.embeddings(input_ids)
-        rotation = rotary(input_ids.shape[1], self.sizes.head, states)
+        tokens = input_ids.shape[1]
+        rotation = rotary(tokens, self.sizes.head, states, rotary_base(tokens, self.sizes))
         # Shape (batch, heads, queries, keys): every token sees all that is no padding.
         mask = None if attention_mask is None else attention_mask.bool()[:, None, None, :]
         for layer in self.encoder.layer:
@@ -267,6 +289,22 @@ class LanguageModelHead(nn.Module):
     def forward(self, states: Tensor) -> Tensor:
         """From (batch, tokens, hidden) to (batch, tokens, vocabulary)."""
         return functional.linear(self.layer_norm(functional.gelu(self.dense(states))), self.decoder.weight, self.bias)
+
+
+def rotary_base(tokens: int, sizes: Sizes) -> float:
+    """Return the base of the rotations' frequencies, 10,000 · s^(head / (head − 2)).
+
+    The slowest rotation is s times as slow, the quickest is unchanged ("NTK-aware" scaling, Peng et al. 2023,
+    arXiv:2309.00071, 3.1, which SegmentNT calls by that paper's name, YaRN).
+
+    Args:
+        tokens: of a sequence, special tokens included.
+        sizes: s is `rescaling`; beyond `rescaled_beyond` tokens it is their number over that of pretraining.
+    """
+    many = sizes.rescaled_beyond is not None and tokens > sizes.rescaled_beyond
+    scale = tokens / TOKENS_OF_PRETRAINING if many else sizes.rescaling
+    # A head of two has one frequency, which is 1 whatever the base.
+    return ROTARY_BASE * scale ** (sizes.head / (sizes.head - 2)) if sizes.head > 2 else ROTARY_BASE
 
 
 def rotary(tokens: int, head: int, like: Tensor, base: float = ROTARY_BASE) -> tuple[Tensor, Tensor]:

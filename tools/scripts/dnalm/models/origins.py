@@ -10,8 +10,9 @@ from huggingface_hub.repocard import metadata_load
 
 from dnalm.errors import UserError, shown
 from dnalm.models.hub import HubModel, download, licence_of_card
+from dnalm.models.model_file import StoredModel, read_header
 from dnalm.models.pickled_weights import convert
-from dnalm.models.registry import refuse_unknown_architecture
+from dnalm.models.registry import is_known, refuse_unknown_architecture, with_config_of_tensors
 from dnalm.models.sources import (
     LARGEST_TEXT_FILE,
     ORIGIN_FILE,
@@ -25,7 +26,7 @@ from dnalm.models.sources import (
 
 CONFIG = "config.json"
 CARD = "README.md"
-WEIGHTS, PICKLED_WEIGHTS = "model.safetensors", "pytorch_model.bin"
+WEIGHTS, PICKLED_WEIGHTS, JAX_WEIGHTS = "model.safetensors", "pytorch_model.bin", ".joblib"
 INDEX = ".index.json"
 
 
@@ -83,6 +84,8 @@ class FolderOrigin:
                 )
             self._folder = snapshot_folder(path)
             self.sizes = {entry.name: entry.stat().st_size for entry in self._folder.iterdir() if entry.is_file()}
+            for entry in self._folder.glob(f"*/*{JAX_WEIGHTS}"):
+                self.sizes[f"{entry.parent.name}/{entry.name}"] = entry.stat().st_size
         except OSError as error:
             raise UserError(f"The folder '{shown(path, 300)}' cannot be read ({error.strerror}); check it.") from error
         in_cache = self._folder.parent.name == "snapshots"
@@ -127,6 +130,10 @@ def collect(origin: Origin, folder: Path) -> None:
         UserError: the config or the weights are missing or absurd, or a file cannot be fetched.
     """
     texts = [name for name in (CONFIG, *TOKENIZER_FILES) if name in origin.sizes]
+    pickled_arrays = sorted(name for name in origin.sizes if name.endswith(JAX_WEIGHTS))
+    if pickled_arrays and not _is_known(origin):
+        _collect_jax(origin, pickled_arrays, folder)
+        return
     if CONFIG not in texts:
         raise UserError(f"'{origin.name}' has no {CONFIG}; choose a model of the hub or its folder.")
     fetched = {name: _fetch_text(origin, name) for name in texts}
@@ -141,6 +148,29 @@ def collect(origin: Origin, folder: Path) -> None:
         origin.place(fetched[name], folder / name)
     if pickled:
         _convert([fetched[name] for name in weights], folder, sharded=index is not None)
+    _write_note(origin, folder)
+
+
+def _is_known(origin: Origin) -> bool:
+    """Say whether a model's config is of an architecture that is read as it is published."""
+    return CONFIG in origin.sizes and is_known(read_json_object(_fetch_text(origin, CONFIG)))
+
+
+def _collect_jax(origin: Origin, names: list[str], folder: Path) -> None:
+    """Put a segmenter that is published as JAX arrays into a folder, with the config that follows from their shapes."""
+    # joblib is the installer's alone.
+    from dnalm.models.jax_weights import convert
+
+    config = read_json_object(_fetch_text(origin, CONFIG)) if CONFIG in origin.sizes else {}
+    convert([origin.fetch(name) for name in names], folder / WEIGHTS)
+    tensors = read_header(folder / WEIGHTS)[1]
+    stored = with_config_of_tensors(StoredModel(origin.name, (folder / WEIGHTS,), tensors, config, {}))
+    refuse_unknown_architecture(stored.config, origin.name)
+    (folder / CONFIG).write_text(json.dumps(stored.config, indent=2) + "\n", encoding="utf-8")
+    _write_note(origin, folder)
+
+
+def _write_note(origin: Origin, folder: Path) -> None:
     note = {"name": origin.name, "licence": origin.licence, "provenance": origin.provenance}
     (folder / ORIGIN_FILE).write_text(json.dumps(note, indent=2, sort_keys=True) + "\n", encoding="utf-8")
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from dnalm.errors import UserError, shown
-from dnalm.models.model_file import StoredModel, TensorInfo, read_header
+from dnalm.models.model_file import StoredModel, TensorInfo, read_header, read_origin
 
 LARGEST_TEXT_FILE = 100_000_000  # bytes of a config or tokenizer file
 CONFIG, TOKENIZER, VOCABULARY = "config.json", "tokenizer.json", "vocab.txt"
@@ -24,7 +24,7 @@ PICKLED, OLD_VOCABULARY, MERGES, OTHER_TEXT = "pickled weights", "vocab.json", "
 KEYS: dict[str, set[str]] = {
     INDEX: {"weight_map"},
     TOKENIZER: {"pre_tokenizer", "post_processor", "added_tokens", "truncation"},
-    CONFIG: {"model_type", "architectures", "hidden_size", "num_hidden_layers", "d_model", "n_embd"},
+    CONFIG: {"model_type", "architectures", "hidden_size", "num_hidden_layers", "d_model", "n_embd", "embed_dim"},
     TOKENIZER_CONFIG: {"tokenizer_class", "model_max_length", "added_tokens_decoder", "clean_up_tokenization_spaces"},
 }
 MEANINGS = {
@@ -76,8 +76,8 @@ def read_published_model(
     mended: list[str] = []
     settings = _expect(config, [CONFIG], mended)[1]
     tokenizer = read_tokenizer(tokenizer_files, mended)
-    files, tensors = _read_weights(weights, mended)
-    return mend(StoredModel(name, files, tensors, settings, tokenizer), mended), mended
+    files, tensors, origin = _read_weights(weights, mended)
+    return mend(StoredModel(name, files, tensors, settings, tokenizer, **origin), mended), mended
 
 
 def mend(stored: StoredModel, mended: list[str]) -> StoredModel:
@@ -96,7 +96,11 @@ def mend(stored: StoredModel, mended: list[str]) -> StoredModel:
     return replace(stored, config=config, tokenizer=tokenizer)
 
 
-def _read_weights(paths: Sequence[Path], mended: list[str]) -> tuple[tuple[Path, ...], dict[str, TensorInfo]]:
+def _read_weights(
+    paths: Sequence[Path], mended: list[str]
+) -> tuple[tuple[Path, ...], dict[str, TensorInfo], dict[str, Any]]:
+    """Return files, tensors, and what weights that were exported from a model file say of their model."""
+    origin: dict[str, Any] = {}
     tensors: dict[str, TensorInfo] = {}
     files: list[Path] = []
     promised: set[str] = set()
@@ -113,12 +117,13 @@ def _read_weights(paths: Sequence[Path], mended: list[str]) -> tuple[tuple[Path,
                 f"The tensor '{min(repeated)}' is in two files, the second is '{path.name}'; give each shard once."
             )
         tensors |= found
+        origin |= read_origin(metadata, path)
         files.append(path)
     if not files:
         raise UserError("An index of shards has no weights in it; give the safetensors files too.")
     if lacking := promised - tensors.keys():
         raise UserError(f"The index names the tensor '{min(lacking)}', which no file has; give all shards.")
-    return tuple(files), tensors
+    return tuple(files), tensors, origin
 
 
 def _expect(path: Path, kinds: Sequence[str], mended: list[str]) -> tuple[str, Any]:

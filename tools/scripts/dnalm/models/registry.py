@@ -1,37 +1,130 @@
 """From a stored model to a language model that runs: which code reads which architecture."""
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import torch
 from safetensors import SafetensorError
 from torch import Tensor, nn
+from transformers import PreTrainedModel
 
 from dnalm.errors import UserError, shown
-from dnalm.models import dnabert2, nucleotide_transformer_v2, transformers_native
-from dnalm.models.language_model import LanguageModel
+from dnalm.models import (
+    borzoi,
+    dnabert2,
+    enformer,
+    haiku_weights,
+    nucleotide_transformer_v2,
+    segment_nt,
+    transformers_native,
+)
+from dnalm.models.head_config import has_other_backbone, without_head
+from dnalm.models.language_model import LanguageModel, NoLanguageModelHead
 from dnalm.models.model_file import StoredModel
+from dnalm.models.segmenter import Segmenter
 from dnalm.models.tokenizers import tokenizer_from_files
+from dnalm.models.unet_head import CLASSES, PUBLISHED_FEATURES
 
 # The first that recognises a config reads the model; ours go before transformers', which would misread some.
 ARCHITECTURES = (nucleotide_transformer_v2, dnabert2, transformers_native)
-NAMES = (nucleotide_transformer_v2.NAME, dnabert2.NAME, *transformers_native.ARCHITECTURES)
+# Segmenters that stand on no language model.
+SEGMENTERS = (enformer, borzoi)
+NAMES = (
+    nucleotide_transformer_v2.NAME,
+    dnabert2.NAME,
+    *(segmenter.NAME for segmenter in SEGMENTERS),
+    *transformers_native.ARCHITECTURES,
+)
 
 
 def load_language_model(stored: StoredModel, *, head: bool = False) -> LanguageModel:
     """Return the model, with its language-model head if asked for, in float32 on the CPU, ready for inference.
 
+    Of a SegmentNT it is the backbone, which has no such head. A head that classifies or regresses is left alone (`heads`).
+
     Raises:
         UserError: the architecture is unknown; config, tensors and tokenizer do not fit together; or there is no head.
     """
-    architecture = _architecture(stored)
+    if head and has_other_backbone(stored.config):
+        raise NoLanguageModelHead(stored.name)
+    bare = without_head(stored)
+    with _told(stored):
+        if segment_nt.recognises(bare):
+            backbone = segment_nt.backbone_of(bare)
+            return segment_nt.as_language_model(stored, _architecture(backbone).load(backbone, head=head))
+        model: LanguageModel = _architecture(bare).load(bare, head=head)
+    model.stored = stored
+    return model
+
+
+def load_segmenter(stored: StoredModel) -> Segmenter:
+    """Return the segmenter, in float32 on the CPU, ready for inference.
+
+    Raises:
+        UserError: it is none; or config, tensors and tokenizer do not fit together.
+    """
+    with _told(stored):
+        for architecture in SEGMENTERS:
+            if architecture.recognises(stored.config):
+                return architecture.load(stored)
+        if not segment_nt.recognises(stored):
+            raise UserError(
+                f"The model '{stored.name}' is no segmenter: it has no segmentation head; choose a SegmentNT, or a model "
+                "that dnalm_finetune_segments made."
+            )
+        return segment_nt.load(stored, load_language_model(stored))
+
+
+def is_segmenter(stored: StoredModel) -> bool:
+    """Say whether a model predicts features base by base."""
+    return segment_nt.recognises(stored) or any(one.recognises(stored.config) for one in SEGMENTERS)
+
+
+def with_config_of_tensors(stored: StoredModel) -> StoredModel:
+    """Return a SegmentEnformer or SegmentBorzoi with the config that follows from its tensors, where its own tells no sizes.
+
+    Their authors publish none. Names of features are taken from the config; without, the paper's where there are as many.
+    Every other model is returned as it is.
+
+    Raises:
+        UserError: the features have no names.
+    """
+    if is_known(stored.config):
+        return stored
+    for architecture in SEGMENTERS:
+        shapes = {
+            architecture.module_name(name): tuple(
+                haiku_weights.arranged(name, torch.empty(info.shape, device="meta")).shape
+            )
+            for name, info in stored.tensors.items()
+        }
+        try:
+            config = architecture.config_of_shapes(shapes)
+            count = shapes["fc.weight"][0] // (config["nucl_per_token"] * CLASSES)
+        except (KeyError, IndexError, ValueError, ZeroDivisionError):
+            continue
+        named = {key: value for key, value in stored.config.items() if key == "features"}
+        if not named and count != len(PUBLISHED_FEATURES):
+            raise UserError(
+                f"The segmenter '{stored.name}' predicts {count:,} features and names none; list their names as "
+                '"features" in its config.json.'
+            )
+        return replace(stored, config={"features": list(PUBLISHED_FEATURES), **config, **named})
+    return stored
+
+
+@contextmanager
+def _told(stored: StoredModel) -> Iterator[None]:
+    """Turn whatever a strange config brings transformers or torch to into a sentence."""
     try:
-        return architecture.load(stored, head=head)
+        yield
     except (UserError, MemoryError):
         raise
-    except Exception as error:  # whatever a strange config brings transformers or torch to
+    except Exception as error:
         raise UserError(
             f"The model '{stored.name}' cannot be loaded ({shown(error, 200)}); use intact files."
         ) from error
@@ -84,24 +177,27 @@ FILLED = ("vocab_size", "pad_token_id", "bos_token_id", "eos_token_id", "archite
 
 def trainable(model: LanguageModel) -> nn.Module:
     """Return a model's module with its head, ready to be trained: weights of its own that no file is mapped to."""
-    whole = model.with_head
-    assert whole is not None
-    for parameter in whole.parameters():
+    assert model.with_head is not None
+    return made_trainable(model.with_head)
+
+
+def made_trainable(module: nn.Module) -> nn.Module:
+    """Return a module ready to be trained: weights of its own that no file is mapped to."""
+    for parameter in module.parameters():
         parameter.data = parameter.data.clone(memory_format=torch.contiguous_format)
         parameter.requires_grad_(True)
-    return whole.train()
+    return module.train()
 
 
 def published_tensors(model: LanguageModel, folder: Path) -> dict[str, Tensor]:
     """Return a model's weights under the names that its architecture publishes.
 
     Args:
-        model: with its head.
+        model: with its language-model head, or the backbone alone.
         folder: an empty folder of this job's own; the weights are mapped from files in it.
     """
-    assert model.with_head is not None
     try:
-        return _architecture(model.stored).published_tensors(model.with_head, folder)
+        return _architecture(model.stored).published_tensors(model.with_head or model.backbone, folder)
     except SafetensorError as error:
         # The library tells of a full disk in words alone.
         if number := re.search(r"\(os error (\d+)\)", str(error)):
@@ -109,9 +205,23 @@ def published_tensors(model: LanguageModel, folder: Path) -> dict[str, Tensor]:
         raise
 
 
+def published_config(model: LanguageModel) -> dict[str, Any]:
+    """Return the config that belongs to `published_tensors`, which names the class of a backbone alone."""
+    stored = without_head(model.stored)
+    config = segment_nt.backbone_of(stored).config if segment_nt.recognises(stored) else stored.config
+    if model.with_head is None and isinstance(model.backbone, PreTrainedModel):
+        return config | {"architectures": [type(model.backbone).__name__]}
+    return config
+
+
+def is_known(config: Mapping[str, Any]) -> bool:
+    """Say whether code here reads models with such a config."""
+    return any(architecture.recognises(config) for architecture in (*ARCHITECTURES, *SEGMENTERS))
+
+
 def refuse_unknown_architecture(config: Mapping[str, Any], name: str) -> None:
     """Raise UserError if no code here reads models with such a config."""
-    if not any(architecture.recognises(config) for architecture in ARCHITECTURES):
+    if not is_known(config):
         raise UserError(
             f"The architecture '{shown(config.get('model_type'))}' of the model '{name}' is unknown here; "
             f"use one of {', '.join(NAMES)}."
@@ -120,4 +230,9 @@ def refuse_unknown_architecture(config: Mapping[str, Any], name: str) -> None:
 
 def _architecture(stored: StoredModel) -> Any:
     refuse_unknown_architecture(stored.config, stored.name)
+    if any(architecture.recognises(stored.config) for architecture in SEGMENTERS):
+        raise UserError(
+            f"The model '{stored.name}' is a segmenter that stands on no language model; choose a language model, or "
+            "segment with it."
+        )
     return next(architecture for architecture in ARCHITECTURES if architecture.recognises(stored.config))

@@ -29,6 +29,7 @@ KINDS_OF_FILES = {
 PROBE = "".join(first * 200 + second for first, second in itertools.permutations("ACGTN", 2))
 SLOWEST_PROBE = 1.0  # seconds of the processor; published tokenizers take a millisecond
 LARGEST_ID = 2**31 - 1
+SPELLINGS = {"pad_token": ("[PAD]", "<pad>"), "mask_token": ("[MASK]", "<mask>"), "unk_token": ("[UNK]", "<unk>")}
 NO_LIMIT = 10**9  # Hugging Face writes 10**30 for "no limit"
 
 
@@ -104,6 +105,17 @@ def tokenizer_from_files(files: Mapping[str, Any]) -> Tokenizer:
     if "vocab.txt" in files:
         return KmerTokenizer(files["vocab.txt"].split(), settings)
     raise UserError("The model has no tokenizer.json and no vocab.txt; use a model with its tokenizer.")
+
+
+def special_tokens(files: Mapping[str, Any]) -> dict[str, str]:
+    """Return the special tokens of a tokenizer.json under the names of tokenizer_config.json; none of a vocab.txt."""
+    if "tokenizer.json" not in files:
+        return {}
+    with _library_errors():
+        vocabulary = RustTokenizer.from_str(json.dumps(files["tokenizer.json"])).get_vocab(with_added_tokens=True)
+    found = {name: _first_id(vocabulary, *spellings) for name, spellings in SPELLINGS.items()}
+    texts = {number: text for text, number in vocabulary.items()}
+    return {name: texts[number] for name, number in found.items() if number is not None}
 
 
 def _of_all_kmers(description: Mapping[str, Any], settings: Mapping[str, Any]) -> "KmerTokenizer | None":
@@ -286,10 +298,10 @@ class JsonTokenizer:
             raise UserError("The model's tokenizer.json has ids of over 31 bits; use an intact model.")
         if not first.ids:
             raise UserError("The model's tokenizer.json makes no token of the letter A; use a DNA model.")
-        self.pad_id = self._id(settings.get("pad_token"), "[PAD]", "<pad>")
+        self.pad_id = self._id(settings.get("pad_token"), *SPELLINGS["pad_token"])
         self.cls_id = first.ids[0] if first.special_tokens_mask[0] else None
         self.eos_id = first.ids[-1] if first.special_tokens_mask[-1] and len(first.ids) > 1 else None
-        self.mask_id = self._id(settings.get("mask_token"), "[MASK]", "<mask>")
+        self.mask_id = self._id(settings.get("mask_token"), *SPELLINGS["mask_token"])
         self.vocabulary_size = self._tokenizer.get_vocab_size()
         self.largest_input = _largest_input(settings)
 

@@ -71,6 +71,7 @@ UNSTEADY_ROPES = ("dynamic", "longrope")
 HEADS = ("ForMaskedLM", "ForCausalLM", "ForPreTraining", "LMHeadModel", "Classification", "Model")
 # Stored by some versions, recomputed or unused by all.
 UNUSED_TENSORS = re.compile(r"position_ids$|inv_freq$|contact_head\.|pooler\.|seq_relationship\.")
+UNUSED_BUFFERS = re.compile(r"position_ids$|inv_freq$|contact_head\.")  # by a classifier, which may need its pooler
 
 transformers.utils.logging.disable_progress_bar()
 transformers.utils.logging.set_verbosity(logging.CRITICAL)
@@ -96,6 +97,44 @@ def load(stored: StoredModel, *, head: bool = False) -> LanguageModel:
         model_class = (MODEL_FOR_CAUSAL_LM_MAPPING if causal else MODEL_FOR_MASKED_LM_MAPPING)[type(config)]
         if _problem(stored, config, model_class):
             raise NoLanguageModelHead(stored.name)
+    model = _read(stored, config, model_class, UNUSED_TENSORS)
+    return _language_model(stored, config, model, tokenizer, causal=causal, head=head)
+
+
+def load_sequence_classifier(stored: StoredModel) -> tuple[LanguageModel, PreTrainedModel] | None:
+    """Return the language model within a published sequence classifier, and the whole.
+
+    None if the weights are of another kind of model.
+
+    Raises:
+        UserError: the architecture is not supported, or config, tensors and tokenizer do not fit.
+    """
+    tokenizer = tokenizer_from_files(stored.tokenizer)
+    config = read_config(stored)
+    check_tensors(stored, config)
+    model_class = _sequence_classifier_class(stored, config)
+    if model_class is None:
+        return None
+    causal = type(config) not in MODEL_FOR_MASKED_LM_MAPPING
+    whole = _read(stored, config, model_class, UNUSED_BUFFERS)
+    return _language_model(stored, config, whole, tokenizer, causal=causal, head=False), whole
+
+
+def is_sequence_classifier(stored: StoredModel) -> bool:
+    """Say whether the weights are those of a published sequence classifier."""
+    return _sequence_classifier_class(stored, read_config(stored)) is not None
+
+
+def _sequence_classifier_class(stored: StoredModel, config: PreTrainedConfig) -> type[PreTrainedModel] | None:
+    model_class: type[PreTrainedModel] = MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING[type(config)]
+    fits = model_class in _candidate_classes(stored, config)
+    return model_class if fits and _problem(stored, config, model_class, UNUSED_BUFFERS) is None else None
+
+
+def _read(
+    stored: StoredModel, config: PreTrainedConfig, model_class: type[PreTrainedModel], unused: re.Pattern[str]
+) -> PreTrainedModel:
+    """Return a model of a class with the stored weights, in float32, ready for inference."""
     model, report = model_class.from_pretrained(
         None,
         config=config,
@@ -106,11 +145,11 @@ def load(stored: StoredModel, *, head: bool = False) -> LanguageModel:
         trust_remote_code=False,
         **_without_pooler(model_class),
     )
-    invented = sorted(name for name in report["missing_keys"] if not UNUSED_TENSORS.search(name))
+    invented = sorted(name for name in report["missing_keys"] if not unused.search(name))
     if invented or report["mismatched_keys"]:
         raise UserError(f"The model '{stored.name}' lacks the tensor '{invented[0] if invented else '?'}'.")
-    model = model.eval().requires_grad_(False)
-    return _language_model(stored, config, model, tokenizer, causal=causal, head=head)
+    ready: PreTrainedModel = model.eval().requires_grad_(False)
+    return ready
 
 
 def create(stored: StoredModel, *, causal: bool) -> LanguageModel:
@@ -223,7 +262,12 @@ def _candidate_classes(stored: StoredModel, config: PreTrainedConfig) -> list[ty
     return [mapping[type(config)] for mapping in mappings if type(config) in mapping]
 
 
-def _problem(stored: StoredModel, config: PreTrainedConfig, model_class: type[PreTrainedModel]) -> str | None:
+def _problem(
+    stored: StoredModel,
+    config: PreTrainedConfig,
+    model_class: type[PreTrainedModel],
+    unused: re.Pattern[str] = UNUSED_TENSORS,
+) -> str | None:
     """Load the tensors' shapes into a model of shapes only and return what does not fit, or None."""
     with torch.device("meta"):
         model = model_class(config)
@@ -241,8 +285,8 @@ def _problem(stored: StoredModel, config: PreTrainedConfig, model_class: type[Pr
         name, found, asked = wrong[0]
         return f"tensor '{name}' has the shape {tuple(found)}, the config asks for {tuple(asked)}"
     unfit = sorted(report.conversion_errors)
-    missing = sorted(name for name in report.missing_keys if not UNUSED_TENSORS.search(name))
-    unknown = sorted(name for name in report.unexpected_keys if not UNUSED_TENSORS.search(name))
+    missing = sorted(name for name in report.missing_keys if not unused.search(name))
+    unknown = sorted(name for name in report.unexpected_keys if not unused.search(name))
     if unfit:
         return f"the parts of tensor '{unfit[0]}' are missing or differ in shape"
     if missing:
@@ -250,7 +294,7 @@ def _problem(stored: StoredModel, config: PreTrainedConfig, model_class: type[Pr
     if unknown:
         return f"tensor '{unknown[0]}' is unknown" + (f" ({len(unknown)} in all)" if len(unknown) > 1 else "")
     whole_numbers = sorted(name for name, info in stored.tensors.items() if not info.dtype.is_floating_point)
-    whole_numbers = [name for name in whole_numbers if not UNUSED_TENSORS.search(name)]
+    whole_numbers = [name for name in whole_numbers if not unused.search(name)]
     return f"tensor '{whole_numbers[0]}' holds whole numbers" if whole_numbers else None
 
 

@@ -1,7 +1,7 @@
 """Stored tensors into an architecture of ours: every name and shape is compared before a weight is read."""
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 import torch
 from torch import nn
@@ -19,6 +19,7 @@ def fill(
     head: bool,
     unused: re.Pattern[str],
     renamed: Callable[[str], str] = lambda name: name,
+    arranged: Callable[[str, torch.Tensor], torch.Tensor] = lambda name, tensor: tensor,
 ) -> nn.Module:
     """Return a model with the stored weights, in float32, memory-mapped where the file has float32.
 
@@ -29,6 +30,7 @@ def fill(
         head: whether they are wanted; without, they are checked all the same and left empty.
         unused: names that published files carry and no computation needs.
         renamed: from a stored name to the module's.
+        arranged: from a stored name and tensor to the tensor in the module's layout; it must not change numbers.
 
     Raises:
         UserError: naming the first tensor that is missing, unknown, or of the wrong shape or kind.
@@ -43,16 +45,21 @@ def fill(
     if head and not has_head:
         raise NoLanguageModelHead(stored.name)
     expected = {name for name in wanted if has_head or not name.startswith(heads)}
-    if problem := _problem(stored, names, wanted, expected):
+    if problem := _problem(stored, names, wanted, expected, arranged):
         raise UserError(f"The weights of the model '{stored.name}' do not fit its config: {problem}; use intact files.")
     tensors = stored.read_tensors()
     read = {name for name in expected if head or not name.startswith(heads)}
-    model.load_state_dict({name: tensors[names[name]].float() for name in read}, strict=False, assign=True)
+    weights = {name: arranged(names[name], tensors[names[name]]).contiguous().float() for name in read}
+    model.load_state_dict(weights, strict=False, assign=True)
     return model.eval().requires_grad_(False)
 
 
 def _problem(
-    stored: StoredModel, names: dict[str, str], wanted: dict[str, torch.Tensor], expected: set[str]
+    stored: StoredModel,
+    names: dict[str, str],
+    wanted: dict[str, torch.Tensor],
+    expected: set[str],
+    arranged: Callable[[str, torch.Tensor], torch.Tensor],
 ) -> str | None:
     if missing := sorted(expected - names.keys()):
         return f"tensor '{missing[0]}' is missing" + (f" ({len(missing)} in all)" if len(missing) > 1 else "")
@@ -60,11 +67,19 @@ def _problem(
         return f"tensor '{unknown[0]}' is unknown" + (f" ({len(unknown)} in all)" if len(unknown) > 1 else "")
     for name in sorted(expected):
         info, asked = stored.tensors[names[name]], tuple(wanted[name].shape)
-        if info.shape != asked:
+        if tuple(arranged(names[name], torch.empty(info.shape, device="meta")).shape) != asked:
             return f"tensor '{names[name]}' has the shape {info.shape}, the config asks for {asked}"
         if not info.dtype.is_floating_point:
             return f"tensor '{names[name]}' holds whole numbers"
     return None
+
+
+def in_order(shapes: Mapping[str, tuple[int, ...]], pattern: str) -> list[tuple[int, ...]]:
+    """Return the shapes of the tensors whose names match, by the number in the pattern's group; KeyError if none does."""
+    found = {int(match[1]): shape for name, shape in shapes.items() if (match := re.fullmatch(pattern, name))}
+    if not found:
+        raise KeyError(pattern)
+    return [found[number] for number in sorted(found)]
 
 
 INITIAL_DEVIATION = 0.02

@@ -92,7 +92,7 @@ def draw_map(
             _draw_numbers(axes, points, colors, look)
         else:
             _draw_categories(axes, points, colors, look)
-        _write_around(axes, text)
+        write_around(axes, text)
         # The map keeps its size; the file grows with what stands around it.
         figure.savefig(
             path,
@@ -100,7 +100,7 @@ def draw_map(
             dpi=RESOLUTION[figure_format],
             bbox_inches="tight",
             pad_inches=0.15,
-            metadata=_metadata(figure_format, facts),
+            metadata=picture_metadata(figure_format, facts),
         )
 
 
@@ -130,7 +130,7 @@ def _draw_numbers(axes: Any, points: NDArray[np.float32], colors: Numbers, look:
         )
     given = _shuffled(np.flatnonzero(~missing))
     drawn = axes.scatter(*points[given].T, c=colors.values[given], cmap=NUMBERS_COLORS, **look)
-    bar = axes.figure.colorbar(drawn, cax=axes.inset_axes((1.03, 0, 0.035, 1)), label=_shortened(colors.column))
+    bar = axes.figure.colorbar(drawn, cax=axes.inset_axes((1.03, 0, 0.035, 1)), label=shortened(colors.column))
     bar.solids.set_alpha(1)
     bar.outline.set_visible(False)
 
@@ -140,7 +140,7 @@ def _draw_categories(axes: Any, points: NDArray[np.float32], colors: Categories,
     named = named_categories(len(points))
     styles = [(color, marker) for marker in MARKERS for color in PALETTE][:named]
     entries = [
-        (f"{_shortened(label)} ({count:,})", *drawn)
+        (f"{shortened(label)} ({count:,})", *drawn)
         for label, count, drawn in zip(colors.labels, counts, styles, strict=False)
     ]
     others, missing = colors.codes >= named, colors.codes < 0
@@ -156,7 +156,7 @@ def _draw_categories(axes: Any, points: NDArray[np.float32], colors: Categories,
         rows = _shuffled(np.flatnonzero(inside))
         palette = np.array(PALETTE)[colors.codes[rows] % len(PALETTE)]
         axes.scatter(*points[rows].T, c=palette, marker=marker, **look)
-    _legend(axes, entries, loc="upper left", bbox_to_anchor=(1.01, 1.015), title=_shortened(colors.column))
+    _legend(axes, entries, loc="upper left", bbox_to_anchor=(1.01, 1.015), title=shortened(colors.column))
 
 
 def _legend(axes: Any, entries: list[tuple[str, str, str]], **place: Any) -> None:
@@ -172,7 +172,8 @@ def _legend(axes: Any, entries: list[tuple[str, str, str]], **place: Any) -> Non
     legend.get_title().set_fontweight("bold")
 
 
-def _write_around(axes: Any, text: MapText) -> None:
+def write_around(axes: Any, text: MapText) -> None:
+    """Write title, subtitle and names of the axes."""
     axes.set_xlabel(text.axes[0])
     axes.set_ylabel(text.axes[1])
     axes.margins(0.04)
@@ -197,13 +198,13 @@ def _shuffled(rows: NDArray[np.int64]) -> NDArray[np.int64]:
     return np.random.default_rng(0).permutation(rows)
 
 
-def _shortened(label: str) -> str:
+def shortened(label: str) -> str:
     """Cut the middle out of a long label: names of sequences differ at their ends."""
     half = (LONGEST_LABEL - 1) // 2
     return label if len(label) <= LONGEST_LABEL else f"{label[:half]}…{label[-half:]}"
 
 
-def _metadata(figure_format: str, facts: Mapping[str, Any] | None) -> dict[str, str | None]:
+def picture_metadata(figure_format: str, facts: Mapping[str, Any] | None) -> dict[str, str | None]:
     """Return the picture's own metadata: what was run, and neither date nor program."""
     said = json.dumps(facts, sort_keys=True) if facts else None
     return {

@@ -19,6 +19,7 @@ from dnalm.models.description import try_model
 from dnalm.models.hub import DownloadError, find_model
 from dnalm.models.language_model import LanguageModel
 from dnalm.models.origins import FolderOrigin, HubOrigin, Origin, collect
+from dnalm.models.segmenter import Segmenter
 from dnalm.models.sources import open_model
 from dnalm.report.progress import Progress
 
@@ -184,18 +185,23 @@ def _lock(folder: Path) -> IO[str]:
     return lock
 
 
-def pipeline_tag(model: LanguageModel) -> str:
+def pipeline_tag(model: LanguageModel | Segmenter) -> str:
     """Return what the model is for, as the hub calls it."""
+    if isinstance(model, Segmenter):
+        return "token-classification"
     if model.with_head is None:
         return "feature-extraction"
     return "text-generation" if model.causal else "fill-mask"
 
 
-def _report(row: dict[str, str], model: LanguageModel) -> None:
+def _report(row: dict[str, str], model: LanguageModel | Segmenter) -> None:
     stored = model.stored
     count = sum(info.end - info.start for info in stored.tensors.values())
-    context = "any length" if model.context_length is None else f"{model.context_length:,} tokens"
-    print(f"Tried on a sequence: {len(model.layers)} layers, {model.hidden_size:,} dimensions, reads {context}")
+    if isinstance(model, Segmenter):
+        print(f"Tried on a sequence: {len(model.features)} features, reads {model.window.default:,} bases")
+    else:
+        context = "any length" if model.context_length is None else f"{model.context_length:,} tokens"
+        print(f"Tried on a sequence: {len(model.layers)} layers, {model.hidden_size:,} dimensions, reads {context}")
     print(f"Weights: {len(stored.tensors):,} tensors, {count:,} bytes, safetensors")
     print(f"Licence: {licence_label(stored.licence)}")
     print(f"Row: {row['value']}, {row['name']}, {row['pipeline_tag']}, revision {row['version']}")

@@ -15,9 +15,10 @@ from dnalm.errors import UserError
 from dnalm.formats.outputs import whole_or_nothing
 from dnalm.models import transformers_native
 from dnalm.models.description import describe
-from dnalm.models.model_file import StoredModel, write_safetensors
+from dnalm.models.model_file import StoredModel, origin_of, write_safetensors
 from dnalm.models.published_files import mend
 from dnalm.models.sources import open_model
+from dnalm.models.tokenizers import special_tokens
 from dnalm.report.facts import one_line, tell
 
 
@@ -97,11 +98,15 @@ def _told(target: Path) -> Iterator[None]:
 
 def _write(stored: StoredModel, folder: Path, facts: dict[str, str]) -> None:
     """Write the files of a published model."""
-    write_safetensors(folder / "model.safetensors", stored.read_tensors(), {"format": "pt"})
+    write_safetensors(folder / "model.safetensors", stored.read_tensors(), {"format": "pt"} | origin_of(stored))
     files: dict[str, Any] = {"config.json": stored.config, **stored.tokenizer}
     # transformers would guess the class of the tokenizer from the model's, and guess wrong.
     tokenizer_class = "PreTrainedTokenizerFast" if "tokenizer.json" in files else "EsmTokenizer"
-    files["tokenizer_config.json"] = {"tokenizer_class": tokenizer_class} | files.get("tokenizer_config.json", {})
+    if stored.tokenizer:  # a segmenter may read bases as they are
+        named = special_tokens(stored.tokenizer)
+        files["tokenizer_config.json"] = (
+            {"tokenizer_class": tokenizer_class} | named | files.get("tokenizer_config.json", {})
+        )
     for name, content in files.items():
         text = content if isinstance(content, str) else json.dumps(content, indent=2) + "\n"
         (folder / name).write_text(text, encoding="utf-8", errors="surrogatepass")

@@ -1,7 +1,7 @@
 """Import a published model: its files, told apart by content, become one model file."""
 
 import hashlib
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from dnalm import __version__
@@ -11,6 +11,7 @@ from dnalm.formats.outputs import whole_or_nothing
 from dnalm.models.description import describe
 from dnalm.models.model_file import write_model_file
 from dnalm.models.published_files import LARGEST_TEXT_FILE, read_published_model
+from dnalm.models.registry import with_config_of_tensors
 from dnalm.report.facts import one_line, tell
 
 
@@ -20,8 +21,8 @@ class ImportOptions:
 
     config: Path
     weights: list[Path]
-    tokenizer_files: list[Path]
     output: Path
+    tokenizer_files: list[Path] = field(default_factory=list)
     features: Path | None = None
     licence: str | None = None
     name: str | None = None
@@ -45,12 +46,15 @@ def import_model(options: ImportOptions) -> None:
     with whole_or_nothing(outputs, given) as partials:
         name = one_line(options.name or "") or "imported model"
         stored, mended = read_published_model(options.config, options.weights, options.tokenizer_files, name)
+        stored = with_config_of_tensors(stored)
         digests = [_sha256(path) for path in stored.files]
         stored = replace(
             stored,
-            licence=one_line(options.licence or "") or None,
-            labels=_features(options.features, stored.config.get("features")),
-            provenance={"tool": "dnalm_import_model", "version": __version__, "weights_sha256": digests},
+            # What an exported model says of itself outlives the export.
+            licence=one_line(options.licence or stored.licence or "") or None,
+            labels=_features(options.features, stored.config.get("features", stored.labels)),
+            provenance={"tool": "dnalm_import_model", "version": __version__, "weights_sha256": digests}
+            | ({"exported_from": stored.provenance} if stored.provenance else {}),
         )
         facts = describe(stored)
         for sentence in mended:

@@ -16,18 +16,10 @@ from dnalm import __version__
 from dnalm.engine.checkpoints import BEST, TrainingState
 from dnalm.engine.devices import Machine, prepare_machine
 from dnalm.engine.interruptions import told_to_end
-from dnalm.engine.training import (
-    DIVERGED,
-    NO_GAIN,
-    SIGNAL,
-    LanguageModelTrainer,
-    Run,
-    TrainingSettings,
-    diverged,
-    processes,
-    train,
-)
+from dnalm.engine.objectives import LanguageModelling
+from dnalm.engine.training import ModelTrainer, train
 from dnalm.engine.training_data import TrainingBatches
+from dnalm.engine.training_run import DIVERGED, Run, TrainingSettings, cell, diverged, processes
 from dnalm.errors import UserError, shown
 from dnalm.formats.outputs import whole_or_nothing
 from dnalm.formats.tables import TableWriter
@@ -127,8 +119,9 @@ class _Job:
         if self._resumed is not None:
             run, state = self._resumption(self._resumed)
         settings = TrainingSettings(**{field.name: getattr(options, field.name) for field in fields(TrainingSettings)})
-        trainer = LanguageModelTrainer(
+        trainer = ModelTrainer(
             self._module,
+            LanguageModelling(options.objective == "masked"),
             *self._batches,
             settings,
             self._machine,
@@ -229,12 +222,10 @@ class _Job:
     def write(self, run: Run) -> None:
         """Write the model, log, curve and card of a run; nothing of a model that never was measured."""
         options = self._options
-        if run.stopped:
-            epoch = next((row["epoch"] for row in run.log[-1:] if row["step"] == run.steps), "")
-            run.log.append({"step": run.steps, "epoch": epoch, "split": f"stopped: {run.stopped}"})
+        run.log += run.end()
         if options.log:
             with TableWriter(self._partial[options.log]) as table:
-                table.append({self._heading(name): [_cell(row.get(name)) for row in run.log] for name in COLUMNS})
+                table.append({self._heading(name): [cell(row.get(name)) for row in run.log] for name in COLUMNS})
         best = self._end or self._best
         if best is None:
             return
@@ -270,11 +261,7 @@ class _Job:
             sentences.append(
                 f"{self._headline} of the best model (step {run.best_step:,}) on validation: {best['bits_per_base']:.4f}"
             )
-        reasons = {NO_GAIN: "validation did not become better any more", SIGNAL: "the job was asked to end"}
-        reasons[DIVERGED] = "its loss is no number any more"
-        if run.stopped:
-            sentences.append(f"Stopped after step {run.steps:,}: {reasons.get(run.stopped, run.stopped)}")
-        return sentences
+        return sentences + run.reason()
 
     def _card(self, run: Run) -> str:
         stored, counts = self._model.stored, self._windows.counts
@@ -355,10 +342,6 @@ def _model(options: PretrainingOptions, windows: Windows, resumed: StoredModel |
     tokenizer = read_tokenizer(options.tokenizer) if options.tokenizer else learnt_tokenizer(preset, windows)
     torch.manual_seed(options.seed)
     return new_language_model(config, tokenizer, options.name or f"dnalm-{options.preset}", causal=causal)
-
-
-def _cell(value: object) -> str:
-    return f"{value:.6g}" if isinstance(value, float) else "" if value is None else str(value)
 
 
 def _nothing(sentence: str) -> None:

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from dnalm.errors import UserError
 from dnalm.formats.embeddings_reader import Embeddings, read_embeddings
 from dnalm.formats.outputs import whole_or_nothing
-from dnalm.formats.tables import TableWriter, read_header, read_table
+from dnalm.formats.tables import NOT_GIVEN, TableWriter, by_number, listed, read_header, read_table
 from dnalm.methods.projections import (
     PROJECTIONS,
     SCALINGS,
@@ -29,11 +29,9 @@ from dnalm.report.provenance import versions
 FEWEST_RECORDS = 3
 REPORTED_COMPONENTS = 10  # of a PCA, whose shares of the variance are told
 MOST_CATEGORIES = 16  # whole numbers with at most so many values are names of groups, unless the user says otherwise
-LISTED_COLUMNS = 20  # in a sentence
 MOST_COLUMNS = 100  # Galaxy shows no wider table
 MANY_FOR_TSNE = 20_000  # records
 ROWS = 10_000  # of metadata, read at once
-NOT_GIVEN = {"", "NA", "N/A", "NaN", "nan", "None", "null"}
 PACKAGES = ("numpy", "scikit-learn", "umap-learn", "matplotlib")
 NAMES = {"pca": "PCA", "umap": "UMAP", "tsne": "t-SNE"}
 
@@ -131,9 +129,9 @@ def _refuse_without_a_map(data: Embeddings, path: Path) -> None:
 def _joined(ids: list[str], path: Path, metadata_id: str) -> Metadata:
     """Return the metadata with one row a record, in the order of the records; empty texts where none is given."""
     names = read_header(path)
-    identifier = _by_number(metadata_id, names) or metadata_id
+    identifier = by_number(metadata_id, names) or metadata_id
     if identifier not in names:
-        raise UserError(f"There is no column '{identifier}' in the metadata '{path.name}'; it has {_listed(names)}.")
+        raise UserError(f"There is no column '{identifier}' in the metadata '{path.name}'; it has {listed(names)}.")
     table = pd.concat([pd.DataFrame(columns=names), *read_table(path, names, text=names, rows=ROWS)], ignore_index=True)
     keys = table[identifier].tolist()
     rows: dict[str, int] = {}
@@ -153,33 +151,22 @@ def _joined(ids: list[str], path: Path, metadata_id: str) -> Metadata:
     return Metadata(identifier, joined.reset_index(drop=True))
 
 
-def _by_number(text: str, names: list[str]) -> str | None:
-    """Return the name of the column with this number, counted from 1 as Galaxy's forms do; None if there is none."""
-    number = int(text) if text.isascii() and text.isdigit() else 0
-    return names[number - 1] if 1 <= number <= len(names) else None
-
-
 def _some(names: list[str]) -> str:
     return f"{len(names):,} {'id' if len(names) == 1 else 'ids'}, the first is '{names[0]}'"
-
-
-def _listed(names: list[str]) -> str:
-    more = f" and {len(names) - LISTED_COLUMNS:,} more" if len(names) > LISTED_COLUMNS else ""
-    return (", ".join(f"'{name}'" for name in names[:LISTED_COLUMNS]) or "none") + more
 
 
 def _color_column(data: Embeddings, metadata: Metadata, options: ProjectionOptions) -> "pd.Series[Any] | None":
     """Return the column that colours the points, with its name; the metadata come before the embeddings file."""
     if options.color_by is None:
         return None
-    name = _by_number(options.color_by, list(metadata.columns)) or options.color_by
+    name = by_number(options.color_by, list(metadata.columns)) or options.color_by
     for columns in (metadata.columns, data.columns):
         if name in columns:
             return columns[name]
     names = [name for name in [*metadata.columns, *data.columns] if name != metadata.identifier]
     where = " or ".join(f"'{path.name}'" for path in (options.metadata, options.embeddings) if path)
     more = "" if options.metadata else "; other columns can be given as metadata"
-    raise UserError(f"There is no column '{name}' in {where} to colour by; there are: {_listed(names)}{more}.")
+    raise UserError(f"There is no column '{name}' in {where} to colour by; there are: {listed(names)}{more}.")
 
 
 def _as_colors(column: "pd.Series[Any]", color_as: str) -> Categories | Numbers:
