@@ -116,9 +116,9 @@ class ToolShed(AbstractContextManager["ToolShed"]):
             [
                 self._environments / "toolshed" / "bin" / "shed-tools",
                 "install",
-                *("--galaxy", galaxy_url, "--api_key", galaxy_key),
-                *("--tool_shed", self.url, "--owner", OWNER, "--name", name, "--section_label", section),
-                "--skip_install_resolver_dependencies",
+                *("--galaxy", galaxy_url, "--api-key", galaxy_key),
+                *("--tool-shed", self.url, "--owner", OWNER, "--name", name, "--section-label", section),
+                "--skip-install-resolver-dependencies",
             ],
             capture_output=True,
             text=True,
