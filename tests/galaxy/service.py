@@ -26,7 +26,7 @@ class Service:
 
     name: str
     folder: Path
-    command: Sequence[str | Path]
+    command: Sequence[object]
     answers: Callable[[], bool]
     environment: Mapping[str, str] = field(default_factory=dict)
     _process: subprocess.Popen[bytes] | None = field(default=None, init=False, repr=False)
@@ -56,7 +56,7 @@ class Service:
         environment = os.environ | self.environment | {processes.MARK: str(self._state.resolve())}
         with self.log.open("wb") as log:
             self._process = subprocess.Popen(
-                self.command,
+                [str(part) for part in self.command],
                 cwd=self.folder,
                 env=environment,
                 stdin=subprocess.DEVNULL,

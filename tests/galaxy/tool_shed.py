@@ -31,7 +31,7 @@ class ToolShed(AbstractContextManager["ToolShed"]):
         self._port = free_port(0)
         self.url = f"http://127.0.0.1:{self._port}"
         binaries = environments / "toolshed" / "bin"
-        command = [str(binaries / "uvicorn"), "--factory", "tool_shed.webapp.fast_factory:factory"]
+        command = [binaries / "uvicorn", "--factory", "tool_shed.webapp.fast_factory:factory"]
         self._service = Service(
             "tool-shed",
             self._folder,

@@ -1,8 +1,9 @@
-"""Regions of a genome, BED or GFF3, plain or gzip-compressed, recognised by content; and their sequences."""
+"""Regions of a genome, BED or GFF3, plain or gzip-compressed, recognised by content; their sequences; and BED written."""
 
 import gzip
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -38,7 +39,8 @@ class RegionRecord(SequenceRecord):
 class RegionReader:
     """Iterate over the sequences of a genome's regions in their order; close it, or use it in a `with`.
 
-    Every region is checked against the genome's contigs at once, before the first sequence is read.
+    Every region is checked against the genome's contigs at once, before the first sequence is read; a contig may have
+    another of its usual names (chr1 and 1).
 
     Args:
         genome: FASTA with the contigs.
@@ -53,7 +55,7 @@ class RegionReader:
         self._regions, self._keep_case = regions, keep_case
         self._reference = Reference(genome)
         try:
-            self._count = sum(1 for region in read_regions(regions) if self._check(region))
+            self._count = sum(1 for region in read_regions(regions) if contig_of(region, self._reference, regions))
         except UserError:
             self._reference.close()
             raise
@@ -79,7 +81,8 @@ class RegionReader:
     def __iter__(self) -> Iterator[RegionRecord]:
         for region in read_regions(self._regions):
             self._read += 1
-            record = self._reference.fetch(region.contig, region.start, region.end, region.name, self._keep_case)
+            contig = contig_of(region, self._reference, self._regions)
+            record = self._reference.fetch(contig, region.start, region.end, region.name, self._keep_case)
             bases, soft_masked = record.bases, record.soft_masked
             if region.strand == "-":
                 bases = reverse_complement(bases)
@@ -88,21 +91,62 @@ class RegionReader:
                 region.name, bases, record.lower_case, record.ambiguous, record.uracil, soft_masked, region
             )
 
-    def _check(self, region: Region) -> bool:
-        where = f"Line {region.line} of '{self._regions.name}'"
-        length = self._reference.lengths.get(region.contig)
-        if length is None:
-            known = ", ".join(list(self._reference.lengths)[:3])
-            raise UserError(
-                f"{where} is on the contig '{region.contig}', which the genome '{self._reference.name}' lacks "
-                f"(it has {known} …); use the genome the regions belong to."
-            )
-        if region.end > length:
-            raise UserError(
-                f"{where} ends at {region.end:,}, the contig '{region.contig}' of '{self._reference.name}' at {length:,}; "
-                "use the genome the regions belong to, or cut the region."
-            )
-        return True
+
+def contig_of(region: Region, genome: Reference, regions: Path) -> str:
+    """Return the genome's name of a contig of a region, which is of the file `regions`.
+
+    Raises:
+        UserError: the genome lacks it, or the region leaves it.
+    """
+    contig = genome.contig(region.contig) or region.contig
+    check_region(region, genome.lengths.get(contig), regions, genome.name, genome.lengths)
+    return contig
+
+
+def check_region(region: Region, length: int | None, regions: Path, genome: str, known: Iterable[str]) -> None:
+    """Refuse a region that its genome lacks.
+
+    Args:
+        region: of the file `regions`.
+        length: of its contig; None if the genome has none of that name.
+        regions: the file.
+        genome: what people call it.
+        known: names of its contigs.
+
+    Raises:
+        UserError: the contig is unknown, or the region leaves it.
+    """
+    where = f"Line {region.line} of '{regions.name}'"
+    if length is None:
+        few = ", ".join(islice(known, 3))
+        raise UserError(
+            f"{where} is on the contig '{region.contig}', which the genome '{genome}' lacks "
+            f"(it has {few} …); use the genome the regions belong to."
+        )
+    if region.end > length:
+        raise UserError(
+            f"{where} ends at {region.end:,}, the contig '{region.contig}' of '{genome}' at {length:,}; "
+            "use the genome the regions belong to, or cut the region."
+        )
+
+
+class BedWriter:
+    """Append intervals in the order given; use it in a `with`."""
+
+    def __init__(self, path: Path) -> None:
+        self._file = path.open("w", encoding="utf-8", newline="\n")
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self._file.close()
+
+    def append(self, regions: Sequence[Region], names: Sequence[str], scores: Sequence[int]) -> None:
+        """Write regions with names without blanks and scores from 0 to 1,000, as lines of six columns."""
+        for region, name, score in zip(regions, names, scores, strict=True):
+            strand = region.strand if region.strand in "+-" else "."
+            self._file.write(f"{region.contig}\t{region.start}\t{region.end}\t{name}\t{score}\t{strand}\n")
 
 
 def read_regions(path: Path) -> Iterator[Region]:
