@@ -165,6 +165,22 @@ def run_compare(capsys: pytest.CaptureFixture[str]) -> Iterator[Run]:
 
 
 @pytest.fixture
+def run_split(capsys: pytest.CaptureFixture[str]) -> Iterator[Run]:
+    """Run dnalm_split's entry script in this process: exit code, stdout, stderr."""
+    import dnalm_split
+
+    yield from running(dnalm_split.parser, dnalm_split.split, capsys)
+
+
+@pytest.fixture
+def run_merge(capsys: pytest.CaptureFixture[str]) -> Iterator[Run]:
+    """Run dnalm_merge's entry script in this process: exit code, stdout, stderr."""
+    import dnalm_merge
+
+    yield from running(dnalm_merge.parser, dnalm_merge.merge, capsys)
+
+
+@pytest.fixture
 def run_import(capsys: pytest.CaptureFixture[str]) -> Iterator[Run]:
     """Run dnalm_import_model's entry script in this process: exit code, stdout, stderr."""
     import dnalm_import_model

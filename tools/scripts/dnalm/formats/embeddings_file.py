@@ -141,7 +141,7 @@ class H5adWriter:
         obs.attrs.create("column-order", others, dtype=h5py.string_dtype())
         for name, values in columns.items():
             text = isinstance(values[0], str)
-            dtype: Any = h5py.string_dtype() if text else np.int64
+            dtype: Any = h5py.string_dtype() if text else np.asarray(values[:1]).dtype
             dataset = obs.create_dataset(name, shape=(0,), maxshape=(None,), dtype=dtype, chunks=(rows,))
             _encode(dataset, "string-array" if text else "array", "0.2.0")
 

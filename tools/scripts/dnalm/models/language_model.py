@@ -187,10 +187,52 @@ class LanguageModel:
                 hook.remove()
         return [found[sorted(set(layers)).index(layer)] for layer in layers]
 
-    def logits(self, input_ids: Tensor, attention_mask: Tensor | None) -> Tensor:
-        """Return the language-model head's logits; shape (batch, tokens, vocabulary size)."""
+    def logits(self, input_ids: Tensor, attention_mask: Tensor | None, at: Tensor | None = None) -> Tensor:
+        """Return the language-model head's logits; shape (batch, tokens, vocabulary size).
+
+        With `at`, token numbers of shape (batch, chosen), the head sees these tokens alone; shape (batch, chosen,
+        vocabulary size).
+        """
         assert self.with_head is not None
-        logits: Tensor = self.with_head(input_ids=input_ids, attention_mask=attention_mask).logits
+        if at is None:
+            logits: Tensor = self.with_head(input_ids=input_ids, attention_mask=attention_mask).logits
+            return logits
+
+        def choose(backbone: nn.Module, args: tuple[Tensor, ...], output: Any) -> Any:
+            rows = torch.arange(len(at), device=at.device)[:, None]
+            chosen = output.last_hidden_state[rows, at]
+            if isinstance(output, HiddenStates):
+                return output._replace(last_hidden_state=chosen)
+            output.last_hidden_state = chosen
+            return output
+
+        hook = self.backbone.register_forward_hook(choose)
+        try:
+            chosen_logits: Tensor = self.with_head(input_ids=input_ids, attention_mask=attention_mask).logits
+        finally:
+            hook.remove()
+        return chosen_logits
+
+    def read(self, input_ids: Tensor) -> Cache:
+        """Read tokens that several sequences begin with, and return the cache of them, without the head.
+
+        For causal models: all are transformers' own and keep a cache.
+
+        Args:
+            input_ids: shape (batch, tokens), nothing padded.
+        """
+        cache: Cache = self.backbone(input_ids=input_ids, use_cache=True).past_key_values
+        return cache
+
+    def logits_behind(self, input_ids: Tensor, cache: Cache) -> Tensor:
+        """Return the logits of tokens that follow those of a cache; shape (batch, tokens, vocabulary size).
+
+        Args:
+            input_ids: shape (batch, tokens); what pads the right changes nothing left of it.
+            cache: what the same rows have read before; it is changed.
+        """
+        assert self.with_head is not None
+        logits: Tensor = self.with_head(input_ids=input_ids, past_key_values=cache, use_cache=True).logits
         return logits
 
     def next_logits(self, input_ids: Tensor, cache: Cache | None = None) -> tuple[Tensor, Cache]:
