@@ -80,7 +80,9 @@ def test_it_runs_in_galaxy(galaxy: GalaxyServer, folder: Path, tmp_path: Path) -
     ]
     done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=tmp_path)
     tests = json.loads(report.read_text())["tests"] if report.exists() else []
-    said = "\n".join(str(test["data"].get("output_problems") or test["data"].get("execution_problem")) for test in tests)
+    said = "\n".join(
+        str(test["data"].get("output_problems") or test["data"].get("execution_problem")) for test in tests
+    )
     assert done.returncode == 0, said or done.stdout[-3000:] + done.stderr[-3000:]
     assert tests
     assert all(test["data"]["status"] == "success" for test in tests)
