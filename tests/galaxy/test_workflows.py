@@ -14,7 +14,7 @@ FOLDERS = sorted(path.parent for path in (REPOSITORY / "workflows").glob("*/*.ga
 DESCRIPTIONS = sorted(
     path.name.partition(".")[0] for path in (REPOSITORY / "tests" / "galaxy" / "workflows").glob("*.yml")
 )
-PLANEMO = ENVIRONMENTS / "planemo" / "bin" / "planemo"
+PLANEMO = str(ENVIRONMENTS / "planemo" / "bin" / "planemo")
 
 each_workflow = pytest.mark.parametrize("folder", FOLDERS, ids=lambda folder: folder.name)
 
@@ -62,7 +62,7 @@ def test_the_report_shows_outputs_that_exist(folder: Path) -> None:
 
 @each_workflow
 def test_planemo_finds_nothing_to_complain_of(folder: Path) -> None:
-    command = [PLANEMO, "workflow_lint", "--skip", "best_practices", folder / f"{folder.name}.ga"]
+    command = [PLANEMO, "workflow_lint", "--skip", "best_practices", str(folder / f"{folder.name}.ga")]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
 
@@ -75,8 +75,8 @@ def test_it_runs_in_galaxy(galaxy: GalaxyServer, folder: Path, tmp_path: Path) -
     command = [
         *(PLANEMO, "test", "--engine", "external_galaxy", "--galaxy_url", galaxy.url),
         *("--galaxy_admin_key", galaxy.admin_key, "--galaxy_user_key", galaxy.user_key),
-        *("--no_shed_install", "--no_dependency_resolution", "--test_output_json", report),
-        *("--test_output", tmp_path / "report.html", workflow),
+        *("--no_shed_install", "--no_dependency_resolution", "--test_output_json", str(report)),
+        *("--test_output", str(tmp_path / "report.html"), str(workflow)),
     ]
     done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=tmp_path)
     tests = json.loads(report.read_text())["tests"] if report.exists() else []
