@@ -64,6 +64,7 @@ def canonical(workflow: dict[str, Any], description: dict[str, Any]) -> dict[str
         if step["type"] == "tool":
             state = settled(json.loads(step["tool_state"]), "", step["input_connections"])
             step["tool_state"] = json.dumps(state, sort_keys=True)
+            step["inputs"] = []
         for output in step.get("workflow_outputs", []):
             output["uuid"] = fixed(name, step["id"], output["output_name"])
         step["workflow_outputs"] = sorted(step.get("workflow_outputs", []), key=lambda output: output["output_name"])

@@ -62,7 +62,7 @@ def test_the_report_shows_outputs_that_exist(folder: Path) -> None:
 
 @each_workflow
 def test_planemo_finds_nothing_to_complain_of(folder: Path) -> None:
-    command = [PLANEMO, "workflow_lint", "--skip", "best_practices", str(folder / f"{folder.name}.ga")]
+    command = [PLANEMO, "workflow_lint", "--fail_level", "warn", str(folder / f"{folder.name}.ga")]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
 
