@@ -133,6 +133,14 @@ def run_embed(capsys: pytest.CaptureFixture[str]) -> Iterator[Run]:
 
 
 @pytest.fixture
+def run_attention(capsys: pytest.CaptureFixture[str]) -> Iterator[Run]:
+    """Run dnalm_attention's entry script in this process: exit code, stdout, stderr."""
+    import dnalm_attention
+
+    yield from running(dnalm_attention.parser, dnalm_attention.attention, capsys)
+
+
+@pytest.fixture
 def run_predict(capsys: pytest.CaptureFixture[str]) -> Iterator[Run]:
     """Run dnalm_predict's entry script in this process: exit code, stdout, stderr."""
     import dnalm_predict
