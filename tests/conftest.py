@@ -148,6 +148,16 @@ def run_predict(capsys: pytest.CaptureFixture[str]) -> Iterator[Run]:
     yield from running(dnalm_predict.parser, dnalm_predict.predict, capsys)
 
 
+@pytest.fixture(scope="session")
+def segmenter_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A SegmentNT of 3-mers with random weights, whose probabilities change from base to base: CDS, rRNA, tRNA."""
+    from make_test_data import write_random_segmenter
+
+    path = tmp_path_factory.mktemp("segmenter") / "segmenter.safetensors"
+    write_random_segmenter(path)
+    return path
+
+
 @pytest.fixture
 def run_segment(capsys: pytest.CaptureFixture[str]) -> Iterator[Run]:
     """Run dnalm_segment's entry script in this process: exit code, stdout, stderr."""
