@@ -148,6 +148,16 @@ def run_predict(capsys: pytest.CaptureFixture[str]) -> Iterator[Run]:
     yield from running(dnalm_predict.parser, dnalm_predict.predict, capsys)
 
 
+@pytest.fixture(scope="session")
+def segmenter_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A SegmentNT of 3-mers with random weights, whose probabilities change from base to base: CDS, rRNA, tRNA."""
+    from make_test_data import write_random_segmenter
+
+    path = tmp_path_factory.mktemp("segmenter") / "segmenter.safetensors"
+    write_random_segmenter(path)
+    return path
+
+
 @pytest.fixture
 def run_segment(capsys: pytest.CaptureFixture[str]) -> Iterator[Run]:
     """Run dnalm_segment's entry script in this process: exit code, stdout, stderr."""
@@ -162,6 +172,14 @@ def run_project(capsys: pytest.CaptureFixture[str]) -> Iterator[Run]:
     import dnalm_project
 
     yield from running(dnalm_project.parser, dnalm_project.project, capsys)
+
+
+@pytest.fixture
+def run_embed_cells(capsys: pytest.CaptureFixture[str]) -> Iterator[Run]:
+    """Run dnalm_embed_cells' entry script in this process: exit code, stdout, stderr."""
+    import dnalm_embed_cells
+
+    yield from running(dnalm_embed_cells.parser, dnalm_embed_cells.embed_cells, capsys)
 
 
 @pytest.fixture
@@ -293,20 +311,39 @@ def running(
 
 
 @pytest.fixture(scope="session")
-def archives(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+def repositories(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """A copy of what the Tool Shed's repositories, of the suite and of the data manager, are made of."""
+    # planemo writes an archive beside the folder it is made of.
+    suite = tmp_path_factory.mktemp("tool-shed") / "suite"
+    shutil.copytree(REPOSITORY, suite, symlinks=True, ignore=NOT_SHIPPED)
+    return {"suite": suite, "data_manager": suite / "tools" / "data_manager"}
+
+
+@pytest.fixture(scope="session")
+def archives(repositories: dict[str, Path]) -> dict[str, Path]:
     """Build the Tool Shed's archives, of the suite and of the data manager, and unpack each into an empty folder."""
-    folder = tmp_path_factory.mktemp("tool-shed")
-    # A copy, because planemo writes an archive beside the folder it is made of.
-    shutil.copytree(REPOSITORY, folder / "suite", symlinks=True, ignore=NOT_SHIPPED)
+    folder = repositories["suite"].parent
     unpacked = {}
-    for name, place in {"suite": folder / "suite", "data_manager": folder / "suite" / "tools" / "data_manager"}.items():
+    for name, place in repositories.items():
         planemo = ENVIRONMENTS / "planemo" / "bin" / "planemo"
         subprocess.run([planemo, "shed_build", place], check=True, cwd=folder, stdin=subprocess.DEVNULL)
         unpacked[name] = folder / "unpacked" / name
         with tarfile.open(place.with_name(f"{name}.tar.gz")) as archive:
             archive.extractall(unpacked[name], filter="data")
-    shutil.rmtree(folder / "suite")
     return unpacked
+
+
+@pytest.fixture(scope="session")
+def announce(request: pytest.FixtureRequest) -> Callable[[str], None]:
+    """Say a line at once, whatever pytest captures."""
+    reporter = request.config.pluginmanager.getplugin("terminalreporter")
+    capture = request.config.pluginmanager.getplugin("capturemanager")
+
+    def say(line: str) -> None:
+        with capture.global_and_fixture_disabled():
+            reporter.write_line(line)
+
+    return say
 
 
 @pytest.fixture(scope="session")

@@ -132,7 +132,6 @@ def main() -> None:
     write_embeddings(output)
     write_scores(output)
     write_shards(output, genomes["mitochondrion"])
-    write_random_segmenter(output / "random_segmenter.safetensors")
     write_classifier_of_genomes(output, genomes)
     write_regressor_of_gc(output, genomes)
     write_features(output)
@@ -206,6 +205,10 @@ def write_variants(folder: Path, genome: str) -> None:
         for position, name, reference, alternative, info in sorted(records)
     ]
     (folder / "mitochondrial_variants.vcf").write_text(VCF_HEADER + "".join(lines))
+    for kind in SUBSTITUTIONS:
+        (folder / f"{kind}_variants.vcf").write_text(
+            VCF_HEADER + "".join(line for line in lines if f"={kind};" in line)
+        )
     start, end = TRANSFER_RNA
     (folder / "transfer_rna.bed").write_text(f"human_mitochondrion\t{start}\t{end}\tMT-TL1\t0\t+\n")
     changed = [name for name in CFTR if name != "wild_type"]
