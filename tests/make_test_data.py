@@ -12,6 +12,7 @@ import itertools
 import json
 import sys
 import tempfile
+from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -20,6 +21,7 @@ import anndata
 import numpy as np
 import pandas as pd
 import pyBigWig
+import pysam
 import torch
 import transformers
 from sklearn.linear_model import LogisticRegression, Ridge
@@ -29,9 +31,11 @@ sys.path.insert(0, str(Path(__file__).parent.parent / "tools" / "scripts"))
 
 import dnalm_embed
 import dnalm_pretrain
+import dnalm_split
 from dnalm.engine import training
 from dnalm.engine.devices import prepare_machine
 from dnalm.engine.representations import ModelChoices, ModelRepresentation
+from dnalm.formats.bigwig import BigWigWriter, Chromosomes
 from dnalm.formats.fasta import FastaReader
 from dnalm.models import nucleotide_transformer_v2
 from dnalm.models.head_config import HeadFacts
@@ -127,7 +131,7 @@ def main() -> None:
     write_published_model(output / "published_model")
     write_embeddings(output)
     write_scores(output)
-    write_random_segmenter(output / "segmenter.safetensors")
+    write_shards(output, genomes["mitochondrion"])
     write_classifier_of_genomes(output, genomes)
     write_regressor_of_gc(output, genomes)
     write_features(output)
@@ -201,6 +205,10 @@ def write_variants(folder: Path, genome: str) -> None:
         for position, name, reference, alternative, info in sorted(records)
     ]
     (folder / "mitochondrial_variants.vcf").write_text(VCF_HEADER + "".join(lines))
+    for kind in SUBSTITUTIONS:
+        (folder / f"{kind}_variants.vcf").write_text(
+            VCF_HEADER + "".join(line for line in lines if f"={kind};" in line)
+        )
     start, end = TRANSFER_RNA
     (folder / "transfer_rna.bed").write_text(f"human_mitochondrion\t{start}\t{end}\tMT-TL1\t0\t+\n")
     changed = [name for name in CFTR if name != "wild_type"]
@@ -500,6 +508,46 @@ def write_scores(folder: Path) -> None:
     first.loc[40, "llr_masked"] = "failed"
     first.to_csv(folder / "scores_first.tsv", sep="\t", index=False)
     second.to_csv(folder / "scores_second.tsv", sep="\t", index=False)
+
+
+def write_shards(folder: Path, genome: str) -> None:
+    """Write shards of every kind that is merged, two each, and variants to split; the embeddings are real, in two jobs."""
+    shards = folder / "shards"
+    shards.mkdir(exist_ok=True)
+    with tempfile.TemporaryDirectory() as pieces:
+        options = ["--sequences", folder / "two_genomes.fasta", "--shards", 2, "--output-directory", f"{pieces}/split"]
+        dnalm_split.split(dnalm_split.parser().parse_args([*map(str, options)]))
+        for number in (1, 2):
+            for suffix in ("h5ad", "parquet"):
+                options = ["--sequences", f"{pieces}/split/shard_{number}.fasta", "--threads", 1]
+                options += ["--model", folder / "random_model.safetensors", "--output-format", suffix]
+                options += ["--output", shards / f"embeddings_{number}.{suffix}"]
+                options += ["--summary", shards / f"summary_{number}.tsv"]
+                dnalm_embed.embed(dnalm_embed.parser().parse_args([*map(str, options)]))
+    pysam.faidx("--fai-idx", str(shards / "genome.fai"), str(folder / "human_mitochondrion.fasta"))
+    header = f"##fileformat=VCFv4.2\n##contig=<ID=human_mitochondrion,length={len(genome)}>\n"
+    header += "#CHROM\tPOS\tID\tREF\tALT\tQUAL\tFILTER\tINFO"
+    others = {"A": "G", "C": "T,A", "G": "A", "T": "C"}
+    records = [
+        f"human_mitochondrion\t{position}\t.\t{genome[position - 1]}\t{others[genome[position - 1]]}\t.\t.\t."
+        for position in range(200, 2_200, 200)
+    ]
+    (shards / "variants.vcf").write_text("\n".join([header, *records]) + "\n")
+    fields = '##INFO=<ID=LLR,Number=A,Type=Float,Description="Log-likelihood ratio">'
+    lengths = {"human_mitochondrion": len(genome)}
+    for number, part in enumerate((records[:6], records[6:]), start=1):
+        run = {"tool": "dnalm_score_variants", "options": {"score": "llr"}, "counts": {"records": len(part)}}
+        meta, contig, names = header.split("\n")
+        lines = [meta, contig, fields, f"##dnalm={json.dumps(run, sort_keys=True)}", names]
+        lines += [record[:-1] + f"LLR={-0.1 * place:.4g}" for place, record in enumerate(part, start=1)]
+        with closing(pysam.BGZFile(str(shards / f"variants_{number}.vcf.gz"), "wb", None)) as file:
+            file.write("".join(f"{line}\n" for line in lines).encode())
+        start = 8_000 * (number - 1)
+        regions = "".join(f"human_mitochondrion\t{start + 900 * n}\t{start + 900 * n + 350}\n" for n in range(5))
+        (shards / f"calls_{number}.bed").write_text(regions)
+        with BigWigWriter(shards / f"track_{number}.bw", Chromosomes(lengths)) as track:
+            track.append("human_mitochondrion", start, np.linspace(0, number, 8_000, dtype=np.float32).round(3))
+            track.finish()
 
 
 def _gc_content(bases: str) -> str:

@@ -10,11 +10,12 @@ from conftest import FORMS
 from galaxy.util.xml_macros import load
 
 # What the destination, the admin or Galaxy itself sets: never on a form.
-MACHINE = {"--device", "--threads", "--batch-tokens"}
+MACHINE = {"--device", "--threads", "--batch-tokens", "--processes"}
 FILES = {
     "--output",
     "--checkpoint",
     "--log",
+    "--metrics",
     "--figure",
     "--card",
     "--summary",

@@ -33,6 +33,8 @@ def test_the_commands_of_the_readme_work_one_after_the_other(tmp_path: Path) -> 
     assert anndata.read_h5ad(tmp_path / "embeddings.h5ad").shape == (80, 64)
     assert len((tmp_path / "summary.tsv").read_text().splitlines()) == 81
     assert len((tmp_path / "map.tsv").read_text().splitlines()) == 81
+    assert len(list((tmp_path / "shards").iterdir())) == 3
+    assert anndata.read_h5ad(tmp_path / "merged.h5ad").shape == (80, 64)
     assert len((tmp_path / "comparisons.tsv").read_text().splitlines()) == 7
     assert len((tmp_path / "classification.tsv").read_text().splitlines()) == 6
     assert (tmp_path / "map.png").read_bytes().startswith(b"\x89PNG")
@@ -45,6 +47,7 @@ def test_the_commands_of_the_readme_work_one_after_the_other(tmp_path: Path) -> 
     assert len((tmp_path / "segments.tsv").read_text().splitlines()) == 2
     assert (tmp_path / "generated.fasta").read_text().count(">") == 3
     assert len((tmp_path / "predictions.tsv").read_text().splitlines()) == 81
+    assert (tmp_path / "attention.png").read_bytes().startswith(b"\x89PNG")
     assert open_model(tmp_path / "pretrained.safetensors").name == "dnalm-demo"
     published = REPOSITORY / "test-data" / "published_model" / "model.safetensors"
     assert load_file(tmp_path / "exported" / "model.safetensors").keys() == load_file(published).keys()
