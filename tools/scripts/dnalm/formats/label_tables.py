@@ -83,7 +83,7 @@ class LabelTable:
             yield self._annotation(number, values)
 
     def records(self) -> Iterator[tuple[SequenceRecord, Annotation]]:
-        """Yield the sequences of a table that has them with their annotations; they are named by their line if by nothing."""
+        """Yield the sequences of a table that has them with their annotations; unnamed ones get their line."""
         assert self._sequences is not None
         for number, values in self._table:
             annotation = self._annotation(number, values)

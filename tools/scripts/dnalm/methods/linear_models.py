@@ -6,14 +6,13 @@ it can be a model's head.
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
-from dnalm.models.head_config import Task
-
 Floats = NDArray[np.float64]
+Task = Literal["classify", "multilabel", "regress"]
 Targets = NDArray[np.int64] | NDArray[np.float64]
 
 # Of the squared weights, relative to the mean loss of a sequence; from the strongest to the weakest.
@@ -83,14 +82,15 @@ def fit(
 
 
 def _scaled(features: Any) -> tuple[Any, Floats, Floats]:
-    """Return features of variance 1, and of mean 0 where they are dense, with what was taken off and divided by."""
+    """Return features of variance 1, with what was taken off and divided by.
+
+    Dense ones have the mean 0. Sparse ones have a variance of 1 on average: rare ones, divided by their own, would be loud.
+    """
     if not isinstance(features, np.ndarray):
         mean = np.asarray(features.mean(axis=0)).ravel()
         squares = np.asarray(features.multiply(features).mean(axis=0)).ravel()
-        scale = _scale(np.sqrt(np.maximum(squares - mean**2, 0)))
-        scaled = features.astype(np.float64)
-        scaled.data /= scale[scaled.indices]
-        return scaled, np.zeros(len(scale)), scale
+        scale = _scale(np.sqrt(np.maximum(squares - mean**2, 0).mean(keepdims=True)))
+        return features.astype(np.float64) / scale[0], np.zeros(features.shape[1]), np.repeat(scale, features.shape[1])
     dense = np.asarray(features, dtype=np.float64)
     shift, scale = dense.mean(axis=0), _scale(dense.std(axis=0))
     return (dense - shift) / scale, shift, scale
@@ -186,7 +186,8 @@ def _path(
             model.set_params(C=1 / (penalty * count)).fit(features, column)
             weights.append(model.coef_)
             biases.append(model.intercept_)
-        together, offsets = np.concatenate(weights), np.concatenate(biases)
+        together: Floats = np.concatenate(weights)
+        offsets: Floats = np.concatenate(biases)
         if task == "classify" and labels == 2:  # one row stands for both
             together, offsets = np.concatenate([-together, together]) / 2, np.concatenate([-offsets, offsets]) / 2
         yield LinearModel(together, offsets, penalty)

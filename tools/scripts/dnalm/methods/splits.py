@@ -18,7 +18,8 @@ def random_split(classes: NDArray[np.int64], validation: float, test: float, gen
 
     Args:
         classes: number of each member's class; shape (members,).
-        validation, test: shares of the members.
+        validation: share of the members that validate.
+        test: share that test.
         generator: decides who.
     """
     sides = np.full(len(classes), TRAIN)
@@ -51,7 +52,8 @@ def group_split(
     Args:
         classes: see `random_split`.
         groups: number of each member's group; shape (members,).
-        validation, test: see `random_split`.
+        validation: share of the members that validate.
+        test: share that test.
         generator: see `random_split`.
     """
     shares = np.array([1 - validation - test, validation, test])

@@ -1,11 +1,12 @@
 """LoRA: small matrices beside a backbone's frozen ones, merged into them when a model is written.
 
-Hu et al. 2021, arXiv:2106.09685: a linear layer W x becomes W x + (α / r) B A x, where A and B of rank r are trained and
+Hu et al. 2021, arXiv:2106.09685: a linear layer W x becomes W x + s B A x, where A and B of low rank are trained and
 B starts at zero. peft makes the layers; which ones is told by architecture.
 """
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -14,7 +15,7 @@ from dnalm.errors import UserError
 from dnalm.models import dnabert2, nucleotide_transformer_v2
 from dnalm.models.language_model import LanguageModel
 
-SCALE = 2.0  # α / r
+SCALE = 2  # s
 DROPOUT = 0.0
 BERT = (
     "attention.self.query",
@@ -91,9 +92,11 @@ def add_adapters(model: LanguageModel, rank: int, seed: int) -> None:
 @contextmanager
 def merged(backbone: nn.Module) -> Iterator[None]:
     """Show a backbone as if it had no adapters and their sum in its weights; behind it all is as before, to the bit."""
-    from peft.tuners.tuners_utils import BaseTunerLayer
+    from peft.tuners.lora import LoraLayer
 
-    adapted = {name: module for name, module in backbone.named_modules() if isinstance(module, BaseTunerLayer)}
+    adapted: dict[str, Any] = {
+        name: module for name, module in backbone.named_modules() if isinstance(module, LoraLayer)
+    }
     kept: dict[str, Tensor] = {}
     try:
         for name, module in adapted.items():
