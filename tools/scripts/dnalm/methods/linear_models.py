@@ -32,11 +32,13 @@ class LinearModel:
         weights: shape (labels, features).
         biases: shape (labels,).
         penalty: that was chosen; 0 where nothing was.
+        held_out_loss: of that penalty, in cross-validation; infinite where there was none.
     """
 
     weights: Floats
     biases: Floats
     penalty: float = 0.0
+    held_out_loss: float = np.inf
 
     def logits(self, features: Any) -> Floats:
         """Return one number a label, shape (sequences, labels), of features of shape (sequences, features)."""
@@ -75,10 +77,10 @@ def fit(
         balanced: whether each class counts alike, however many members it has.
     """
     scaled, shift, scale = _scaled(features)
-    penalty = _chosen_penalty(scaled, targets, task, labels, seed, clusters, balanced)
+    penalty, loss = _chosen_penalty(scaled, targets, task, labels, seed, clusters, balanced)
     fitted = next(_path(scaled, targets, task, labels, (penalty,), balanced))
     weights = fitted.weights / scale
-    return LinearModel(weights, fitted.biases - weights @ shift, penalty)
+    return LinearModel(weights, fitted.biases - weights @ shift, penalty, loss)
 
 
 def _scaled(features: Any) -> tuple[Any, Floats, Floats]:
@@ -109,13 +111,13 @@ def _chosen_penalty(
     seed: int,
     clusters: NDArray[np.int64] | None,
     balanced: bool,
-) -> float:
-    """Return the penalty whose loss on held-out folds is least; the middle one where there are too few for two folds."""
+) -> tuple[float, float]:
+    """Return the penalty whose loss on held-out folds is least, and the loss; the middle one where there is no fold."""
     chosen = np.random.default_rng((seed, 4)).permutation(features.shape[0])[:MOST_CHOSEN_WITH]
     own = targets[chosen]
     folds = list(_folds(own, task, seed, None if clusters is None else clusters[chosen]))
     if not folds:
-        return PENALTIES[len(PENALTIES) // 2]
+        return PENALTIES[len(PENALTIES) // 2], np.inf
     features = features[chosen]
     paths = [(_path(features[seen], own[seen], task, labels, PENALTIES, balanced), held) for seen, held in folds]
     best, best_loss, worse = PENALTIES[0], np.inf, 0
@@ -127,7 +129,7 @@ def _chosen_penalty(
             worse += 1
         if worse == WORSE_IN_A_ROW:
             break
-    return best
+    return best, best_loss
 
 
 def _folds(
