@@ -133,6 +133,22 @@ def run_embed(capsys: pytest.CaptureFixture[str]) -> Iterator[Run]:
 
 
 @pytest.fixture
+def run_predict(capsys: pytest.CaptureFixture[str]) -> Iterator[Run]:
+    """Run dnalm_predict's entry script in this process: exit code, stdout, stderr."""
+    import dnalm_predict
+
+    yield from running(dnalm_predict.parser, dnalm_predict.predict, capsys)
+
+
+@pytest.fixture
+def run_segment(capsys: pytest.CaptureFixture[str]) -> Iterator[Run]:
+    """Run dnalm_segment's entry script in this process: exit code, stdout, stderr."""
+    import dnalm_segment
+
+    yield from running(dnalm_segment.parser, dnalm_segment.segment, capsys)
+
+
+@pytest.fixture
 def run_project(capsys: pytest.CaptureFixture[str]) -> Iterator[Run]:
     """Run dnalm_project's entry script in this process: exit code, stdout, stderr."""
     import dnalm_project
@@ -213,6 +229,14 @@ def run_generate(capsys: pytest.CaptureFixture[str]) -> Iterator[Run]:
     import dnalm_generate
 
     yield from running(dnalm_generate.parser, dnalm_generate.generate, capsys)
+
+
+@pytest.fixture
+def run_evaluate_segments(capsys: pytest.CaptureFixture[str]) -> Iterator[Run]:
+    """Run dnalm_evaluate_segments' entry script in this process: exit code, stdout, stderr."""
+    import dnalm_evaluate_segments
+
+    yield from running(dnalm_evaluate_segments.parser, dnalm_evaluate_segments.evaluate, capsys)
 
 
 def running(

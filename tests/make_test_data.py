@@ -12,14 +12,17 @@ import itertools
 import json
 import sys
 import tempfile
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import anndata
 import numpy as np
 import pandas as pd
+import pyBigWig
 import torch
 import transformers
+from sklearn.linear_model import LogisticRegression, Ridge
 from transformers import EsmConfig, EsmForMaskedLM
 
 sys.path.insert(0, str(Path(__file__).parent.parent / "tools" / "scripts"))
@@ -27,8 +30,12 @@ sys.path.insert(0, str(Path(__file__).parent.parent / "tools" / "scripts"))
 import dnalm_embed
 import dnalm_pretrain
 from dnalm.engine import training
+from dnalm.engine.devices import prepare_machine
+from dnalm.engine.representations import ModelChoices, ModelRepresentation
 from dnalm.formats.fasta import FastaReader
 from dnalm.models import nucleotide_transformer_v2
+from dnalm.models.head_config import HeadFacts
+from dnalm.models.heads import Classifier, PooledClassifier, new_classifier, write_classifier
 from dnalm.models.model_file import write_model_file, write_safetensors
 from dnalm.models.sources import open_model
 from dnalm.models.unet_head import SegmentationHead
@@ -69,6 +76,9 @@ def main() -> None:
     write_embeddings(output)
     write_scores(output)
     write_random_segmenter(output / "segmenter.safetensors")
+    write_classifier_of_genomes(output, genomes)
+    write_regressor_of_gc(output, genomes)
+    write_features(output)
 
 
 def write_random_model(path: Path) -> None:
@@ -220,6 +230,74 @@ def write_random_segmenter(path: Path) -> None:
     )
 
 
+def write_features(folder: Path) -> None:
+    """Write the mitochondrion's features, and calls and tracks that resemble them: shifted, and with noise."""
+    features = [(first - 1, last, name, strand) for name, first, last, strand in MITOCHONDRIAL_FEATURES]
+    contig, length = "human_mitochondrion", 16_569
+    lines = [f"{contig}\t{start}\t{end}\t{name}\t0\t{strand}\n" for start, end, name, strand in features]
+    (folder / "mitochondrial_features.bed").write_text("".join(lines))
+    generator = np.random.default_rng(0)
+    called = [
+        (max(0, start + int(generator.integers(-9, 10))), end + int(generator.integers(-9, 10)), name)
+        for start, end, name, _ in features
+        if generator.random() < 0.8
+    ]
+    (folder / "feature_names.tsv").write_text("feature\tannotation\nCDS\tCDS\ntRNA\ttRNA\n")
+    lines = [f"{contig}\t{start}\t{end}\t{name}\n" for start, end, name in sorted(called)]
+    (folder / "mitochondrial_calls.bed").write_text("".join(lines))
+    (folder / "tracks").mkdir(exist_ok=True)
+    for feature in ("CDS", "tRNA"):
+        inside = np.zeros(length)
+        for start, end, name, _ in features:
+            inside[start:end] = np.maximum(inside[start:end], name == feature)
+        smooth = np.convolve(inside, np.ones(51) / 51, "same") * 0.6 + 0.3 * generator.random(length)
+        with pyBigWig.open(str(folder / "tracks" / f"{feature}.bw"), "w") as track:
+            track.addHeader([(contig, length)])
+            track.addEntries(contig, 0, values=np.round(smooth, 2), span=1, step=1)
+
+
+# Of NC_012920.1: feature, first and last base counted from 1, strand.
+MITOCHONDRIAL_FEATURES = (
+    ("tRNA", 577, 647, "+"),
+    ("rRNA", 648, 1_601, "+"),
+    ("tRNA", 1_602, 1_670, "+"),
+    ("rRNA", 1_671, 3_229, "+"),
+    ("tRNA", 3_230, 3_304, "+"),
+    ("CDS", 3_307, 4_262, "+"),
+    ("tRNA", 4_263, 4_331, "+"),
+    ("tRNA", 4_329, 4_400, "-"),
+    ("tRNA", 4_402, 4_469, "+"),
+    ("CDS", 4_470, 5_511, "+"),
+    ("tRNA", 5_512, 5_579, "+"),
+    ("tRNA", 5_587, 5_655, "-"),
+    ("tRNA", 5_657, 5_729, "-"),
+    ("tRNA", 5_761, 5_826, "-"),
+    ("tRNA", 5_826, 5_891, "-"),
+    ("CDS", 5_904, 7_445, "+"),
+    ("tRNA", 7_446, 7_514, "-"),
+    ("tRNA", 7_518, 7_585, "+"),
+    ("CDS", 7_586, 8_269, "+"),
+    ("tRNA", 8_295, 8_364, "+"),
+    ("CDS", 8_366, 8_572, "+"),
+    ("CDS", 8_527, 9_207, "+"),
+    ("CDS", 9_207, 9_990, "+"),
+    ("tRNA", 9_991, 10_058, "+"),
+    ("CDS", 10_059, 10_404, "+"),
+    ("tRNA", 10_405, 10_469, "+"),
+    ("CDS", 10_470, 10_766, "+"),
+    ("CDS", 10_760, 12_137, "+"),
+    ("tRNA", 12_138, 12_206, "+"),
+    ("tRNA", 12_207, 12_265, "+"),
+    ("tRNA", 12_266, 12_336, "+"),
+    ("CDS", 12_337, 14_148, "+"),
+    ("CDS", 14_149, 14_673, "-"),
+    ("tRNA", 14_674, 14_742, "-"),
+    ("CDS", 14_747, 15_887, "+"),
+    ("tRNA", 15_888, 15_953, "+"),
+    ("tRNA", 15_956, 16_023, "-"),
+)
+
+
 def write_embeddings(folder: Path) -> None:
     """Write the demo model's embeddings of the windows in every format, and what is known of the windows."""
     sequences, model = folder / "two_genomes.fasta", folder / "random_model.safetensors"
@@ -242,6 +320,60 @@ def write_embeddings(folder: Path) -> None:
     table = pd.concat([known[["id", "genome"]], data.to_df().reset_index(drop=True)], axis=1)
     table.to_parquet(embeddings.with_suffix(".parquet"), index=False)
     table.to_csv(embeddings.with_suffix(".tsv"), sep="\t", index=False, float_format="%.6g")
+
+
+def write_classifier_of_genomes(folder: Path, genomes: dict[str, str]) -> None:
+    """Write the random model with a head that tells E. coli from human, learnt beside the windows of `two_genomes`."""
+    labels = tuple(CUTS)
+    windows = [
+        (number, bases) for number, name in enumerate(labels) for bases in _training_windows(name, genomes[name])
+    ]
+    probe = LogisticRegression(max_iter=1_000)
+    facts = HeadFacts("classify", labels)
+    classifier = new_classifier(open_model(folder / "random_model.safetensors"), facts, seed=0)
+    probe.fit(_vectors(classifier, [bases for _, bases in windows]), [number for number, _ in windows])
+    # Two classes need one number: the other's is its negative.
+    weight, bias = 0.5 * probe.coef_[0], 0.5 * probe.intercept_[0]
+    _write_head(folder / "classifier.safetensors", classifier, [-weight, weight], [-bias, bias])
+
+
+def write_regressor_of_gc(folder: Path, genomes: dict[str, str]) -> None:
+    """Write the model as authors publish it with a head that tells the share of G and C."""
+    windows = [bases for name in CUTS for bases in _training_windows(name, genomes[name])]
+    shares = np.array([(bases.count("G") + bases.count("C")) / len(bases) for bases in windows])
+    mean, scale = float(f"{shares.mean():.6g}"), float(f"{shares.std():.6g}")
+    facts = HeadFacts("regress", ("gc",), target_mean=(mean,), target_scale=(scale,))
+    classifier = new_classifier(open_model(folder / "published_model"), facts, seed=0)
+    probe = Ridge(alpha=0.01).fit(_vectors(classifier, windows), (shares - mean) / scale)
+    _write_head(folder / "regressor.safetensors", classifier, [probe.coef_], [probe.intercept_])
+
+
+def _training_windows(name: str, genome: str) -> list[str]:
+    start, end = CUTS[name]
+    step = (end - start) // WINDOWS
+    return [genome[first + WINDOW * part :][:WINDOW] for first in range(start, end, step) for part in (2, 3)]
+
+
+def _vectors(classifier: Classifier, sequences: list[str]) -> np.ndarray:
+    representation = ModelRepresentation(classifier.model, ModelChoices(), prepare_machine("cpu", 1, None))
+    return np.stack([found.vectors for found in representation.embed(sequences, sequences)])
+
+
+def _write_head(path: Path, classifier: Classifier, weight: Any, bias: Any) -> None:
+    tensors = {"weight": torch.tensor(np.array(weight)).float(), "bias": torch.tensor(np.array(bias)).float()}
+    assert isinstance(classifier.module, PooledClassifier)
+    classifier.module.classifier.load_state_dict(tensors)
+    with tempfile.TemporaryDirectory() as folder:
+        write_classifier(
+            path,
+            replace(
+                classifier, model=replace(classifier.model, stored=replace(classifier.model.stored, licence="MIT"))
+            ),
+            Path(folder),
+            name=f"dnalm-{path.stem}",
+            provenance={"made by": "tests/make_test_data.py"},
+            same_backbone=True,
+        )
 
 
 def write_scores(folder: Path) -> None:

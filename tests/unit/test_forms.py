@@ -19,15 +19,22 @@ FILES = {
     "--card",
     "--summary",
     "--table",
+    "--bed",
     "--statistics",
     "--groups",
     "--comparisons",
     "--classification",
     "--curves",
     "--output-directory",
+    "--tracks",
+    "--calls",
+    "--probabilities",
     "--installed",
     "--downloads",
+    "--track-names",
 }
+# Outputs of one tool that another reads.
+READ_ELSEWHERE = {"--calls", "--tracks"}
 NOT_ON_A_FORM = {"--help", "--version", *MACHINE, *FILES}
 MOST_OPEN_FIELDS = 6
 
@@ -57,7 +64,7 @@ def test_every_argument_of_the_form_is_an_option_of_the_script(form: Path) -> No
 
 def test_every_option_of_the_script_is_on_the_form_or_the_machines(form: Path) -> None:
     on_the_form = {param.get("argument") for param in params(tool(form))}
-    assert options_of(form).keys() - NOT_ON_A_FORM == on_the_form
+    assert options_of(form).keys() - (NOT_ON_A_FORM - (on_the_form & READ_ELSEWHERE)) == on_the_form
 
 
 def test_the_command_passes_every_option_but_help_and_version(form: Path) -> None:

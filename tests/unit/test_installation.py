@@ -8,10 +8,11 @@ from typing import Any
 
 import pytest
 import torch
-from conftest import REPOSITORY, Run
+from conftest import REPOSITORY, TEST_DATA, Run
 from dnalm.models.catalogue import CATALOGUE
+from dnalm.models.registry import load_language_model
 from dnalm.models.sources import open_model
-from dnalm.tasks.installation import row_value
+from dnalm.tasks.installation import pipeline_tag, row_value
 from hub import Hub
 from safetensors.torch import load_file, save_file
 
@@ -287,3 +288,9 @@ def test_no_weights_are_fetched_of_an_architecture_that_nothing_reads(
     assert code == 1
     assert "The architecture 'hyena' of the model 'somebody/dna-model' is unknown here" in error
     assert "model.safetensors" not in {name for name, _ in hub.fetched()}
+
+
+@pytest.mark.parametrize("name", ["classifier", "regressor"])
+def test_a_model_with_a_head_that_classifies_is_offered_for_prediction(name: str) -> None:
+    model = load_language_model(open_model(TEST_DATA / f"{name}.safetensors"), head=True)
+    assert pipeline_tag(model) == "text-classification"

@@ -12,7 +12,8 @@ from typing import Any
 import pytest
 import torch
 import transformers
-from conftest import REPOSITORY, Run
+from conftest import REPOSITORY, SIZES, TEST_DATA, Run
+from dnalm.models.heads import PooledClassifier, load_classifier
 from dnalm.models.model_file import StoredModel
 from dnalm.models.registry import load_language_model
 from dnalm.models.sources import open_model
@@ -332,7 +333,7 @@ def test_a_summary_in_the_place_of_the_export_is_refused(
     arguments = ["--model", model_folder("bert"), "--output-directory", tmp_path / "exported"]
     code, _, error = run_export(*arguments, "--summary", tmp_path / name)
     assert code == 1
-    assert "lies in the folder of the export" in error
+    assert "which is to be made; choose another" in error
     assert not list((tmp_path / "exported").iterdir())
 
 
@@ -626,3 +627,71 @@ def test_a_bare_model_with_a_pooler_is_read_as_its_backbone(tmp_path: Path) -> N
     whole, found = load_language_model(open_model(PARITY / "dnabert2")), load_language_model(open_model(tmp_path))
     ids = torch.from_numpy(whole.encode(["ACGTTGCAACG"])[0].ids)[None]
     assert torch.equal(whole.hidden_states(ids, None, [3])[0], found.hidden_states(ids, None, [3])[0])
+
+
+MADE = {
+    "classifier": ("masked language model, classifier", "ecoli, human"),
+    "regressor": ("masked language model, regressor", "gc"),
+}
+
+
+@pytest.mark.parametrize("name", MADE)
+def test_a_head_of_ours_outlives_export_and_import(
+    run_export: Run, run_import: Run, nameless: Callable[[Path], Nameless], tmp_path: Path, name: str
+) -> None:
+    model = TEST_DATA / f"{name}.safetensors"
+    code, said, _ = run_export("--model", model, "--output-directory", tmp_path / "exported")
+    assert code == 0
+    assert "DNA-LM alone: classifier.weight and classifier.bias belong to the mean" in said
+    assert run_import(*nameless(tmp_path / "exported").arguments())[0] == 0
+    head, labels = MADE[name]
+    assert (facts(tmp_path)["head"], facts(tmp_path)["labels"]) == (head, labels)
+    first = load_classifier(open_model(model))
+    for place in (tmp_path / "model", tmp_path / "exported"):
+        again = load_classifier(open_model(place))
+        assert again.facts == first.facts
+        assert isinstance(again.module, PooledClassifier)
+        assert isinstance(first.module, PooledClassifier)
+        assert torch.equal(again.module.classifier.weight, first.module.classifier.weight)
+    assert open_model(tmp_path / "model").labels == list(first.labels)
+
+
+@pytest.fixture
+def published_classifier(model_folder: ModelFolder, tmp_path: Path) -> Path:
+    """A classifier as its authors saved it, without names of its labels."""
+    folder = tmp_path / "published"
+    torch.manual_seed(1)
+    model_class = transformers.BertForSequenceClassification
+    model_class(transformers.BertConfig(**SIZES)).save_pretrained(folder)
+    for name in ("vocab.txt", "tokenizer_config.json"):
+        shutil.copy(model_folder("bert") / name, folder)
+    return folder
+
+
+def test_labels_of_a_published_classifier_can_be_named(
+    run_import: Run, nameless: Callable[[Path], Nameless], published_classifier: Path, tmp_path: Path
+) -> None:
+    files = nameless(published_classifier)
+    assert run_import(*files.arguments())[0] == 0
+    assert (facts(tmp_path)["head"], facts(tmp_path)["labels"]) == ("classifier", "LABEL_0, LABEL_1")
+    (tmp_path / "names").write_text("other\nenhancer\n")
+    assert run_import(*files.arguments("--features", tmp_path / "names"))[0] == 0
+    stored = open_model(tmp_path / "model")
+    assert stored.labels == ["other", "enhancer"]
+    assert load_classifier(stored).labels == ("other", "enhancer")
+
+
+def test_names_of_labels_must_fit(
+    run_import: Run, nameless: Callable[[Path], Nameless], published_classifier: Path, tmp_path: Path
+) -> None:
+    files = nameless(published_classifier)
+    (tmp_path / "names").write_text("a\nb\nc\n")
+    files.change_config(id2label=None)
+    assert "has 2 labels, and 3 are named" in run_import(*files.arguments("--features", tmp_path / "names"))[2]
+    files.change_config(id2label={"0": "x", "1": "y"})
+    assert (
+        "differ from those of the model's config" in run_import(*files.arguments("--features", tmp_path / "names"))[2]
+    )
+    files.change_config(hidden_size="wide")
+    code, _, error = run_import(*files.arguments())
+    assert (code, error.count("\n")) == (1, 1)

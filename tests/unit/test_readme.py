@@ -38,7 +38,12 @@ def test_the_commands_of_the_readme_work_one_after_the_other(tmp_path: Path) -> 
     assert (tmp_path / "map.png").read_bytes().startswith(b"\x89PNG")
     assert len(Tokenizer.from_file(str(tmp_path / "tokenizer.json")).get_vocab()) == 4096
     assert (tmp_path / "tokens.tsv").read_text().startswith("token\tlength\tcount\tshare\n")
+    assert sorted(path.name for path in (tmp_path / "tracks").iterdir()) == ["CDS.bw", "rRNA.bw", "tRNA.bw"]
+    assert (tmp_path / "segments.bed").read_text().startswith("human_mitochondrion\t")
+    assert (tmp_path / "segments.png").read_bytes().startswith(b"\x89PNG")
+    assert len((tmp_path / "segments.tsv").read_text().splitlines()) == 2
     assert (tmp_path / "generated.fasta").read_text().count(">") == 3
+    assert len((tmp_path / "predictions.tsv").read_text().splitlines()) == 81
     assert open_model(tmp_path / "pretrained.safetensors").name == "dnalm-demo"
     published = REPOSITORY / "test-data" / "published_model" / "model.safetensors"
     assert load_file(tmp_path / "exported" / "model.safetensors").keys() == load_file(published).keys()

@@ -2,7 +2,6 @@
 
 import argparse
 import contextlib
-import errno
 import io
 import os
 import signal
@@ -13,9 +12,8 @@ from types import FrameType
 from typing import NoReturn
 
 from dnalm import __version__
-from dnalm.errors import UserError, printable
+from dnalm.errors import DISK_IS_FULL, UserError, printable
 
-DISK_IS_FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 OUT_OF_MEMORY_EXIT_CODE = 137  # what a kernel's kill looks like: Galaxy may resubmit the job with more memory
 
 

@@ -1,5 +1,9 @@
 """The one exception a user can cause, and how it quotes what a file says."""
 
+import errno
+
+DISK_IS_FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
+
 
 class UserError(Exception):
     """A mistake a user can mend; its text is the one sentence they read: what, where, what to do."""

@@ -5,8 +5,7 @@ import json
 import shutil
 import tempfile
 import zipfile
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Protocol, Self
@@ -16,13 +15,13 @@ import numpy as np
 from numpy.typing import NDArray
 from typing_extensions import Buffer
 
+from dnalm.formats.npz import npy_entry
 from dnalm.formats.tables import TableWriter
 from dnalm.signals import kept_waiting
 
 CHUNK_BYTES = 1 << 20  # of one HDF5 chunk at most: the unit that readers fetch
 FEWEST_ROWS, MOST_ROWS = 64, 8192  # of a chunk: a small file stays small, a large one has few chunks
 Columns = Mapping[str, Sequence[Any]]
-ZIP_DATE = (1980, 1, 1, 0, 0, 0)  # the same bytes on every day
 
 
 class EmbeddingsWriter(Protocol):
@@ -218,7 +217,7 @@ class NpzWriter:
         text = np.dtype(f"<U{self._longest_id}")
         records = len(self._offsets) if self._tokens else self._rows
         with zipfile.ZipFile(self._path, "w", zipfile.ZIP_STORED) as archive:
-            with _npy(archive, "ids", text, (records,)) as entry:
+            with npy_entry(archive, "ids", text, (records,)) as entry:
                 self._parts["ids"].seek(0)
                 for line in self._parts["ids"]:
                     entry.write(np.array(line.decode().removesuffix("\n"), dtype=text).tobytes())
@@ -226,14 +225,14 @@ class NpzWriter:
             if self._tokens:
                 for name in ("starts", "ends"):
                     self._copy(archive, name, "<i8", (self._rows,))
-                with _npy(archive, "offsets", np.dtype("<i8"), (records + 1,)) as entry:
+                with npy_entry(archive, "offsets", np.dtype("<i8"), (records + 1,)) as entry:
                     entry.write(np.array([*self._offsets, self._rows], dtype="<i8").tobytes())
             said = np.array(json.dumps(provenance, sort_keys=True, allow_nan=False))
-            with _npy(archive, "provenance", said.dtype, ()) as entry:
+            with npy_entry(archive, "provenance", said.dtype, ()) as entry:
                 entry.write(said.tobytes())
 
     def _copy(self, archive: zipfile.ZipFile, name: str, dtype: str, shape: tuple[int, ...]) -> None:
-        with _npy(archive, name, np.dtype(dtype), shape) as entry:
+        with npy_entry(archive, name, np.dtype(dtype), shape) as entry:
             self._parts[name].seek(0)
             shutil.copyfileobj(self._parts[name], entry, CHUNK_BYTES)
 
@@ -299,15 +298,6 @@ class TabularWriter:
 
     def finish(self, provenance: Mapping[str, Any]) -> None:
         """Complete the table; what was run is on stdout only, since most readers know no comments."""
-
-
-@contextmanager
-def _npy(archive: zipfile.ZipFile, name: str, dtype: np.dtype[Any], shape: tuple[int, ...]) -> Iterator[Any]:
-    """Open an array of an npz for its raw bytes, its header written."""
-    with archive.open(zipfile.ZipInfo(f"{name}.npy", ZIP_DATE), "w", force_zip64=True) as entry:
-        header = {"descr": np.lib.format.dtype_to_descr(dtype), "fortran_order": False, "shape": shape}
-        np.lib.format.write_array_header_2_0(entry, header)
-        yield entry
 
 
 WRITERS: dict[str, Callable[[Path], EmbeddingsWriter]] = {

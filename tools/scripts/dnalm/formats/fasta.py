@@ -6,6 +6,7 @@ import os
 import string
 import zlib
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -24,6 +25,7 @@ NORMALISED = bytes.maketrans(b"U" + AMBIGUOUS, b"T" + b"N" * len(AMBIGUOUS))
 PROTEIN_ONLY = set("EFILPQ")  # letters of amino acids that are no nucleotide code
 GAPS = set("-.*~")
 WIDTH = 80  # bases a line that is written
+PIECE = 1 << 20  # letters of a record that are read at once where it need not be whole
 OTHER_COMPRESSIONS = {b"BZh": "bzip2", b"\xfd7zX": "xz", b"PK\x03\x04": "zip", b"\x28\xb5\x2f\xfd": "zstd"}
 
 
@@ -85,21 +87,43 @@ class FastaReader:
         return 1.0 if self._file.closed else min(self._file.tell() / self._size, 1.0)
 
     def __iter__(self) -> Iterator[SequenceRecord]:
-        name = self.path.name
-        number = 0
-        try:
+        with self._told():
             parser = SimpleFastaParser(self._open_text())
             # No name keeps the letters while the record is out: they may be a chromosome.
-            while record := _next_record(parser, number + 1, name, self._keep_case):
-                number += 1
+            while record := _next_record(parser, self._number + 1, self.path.name, self._keep_case):
+                self._number += 1
                 yield record
+
+    def pieces(self, letters: int = PIECE) -> Iterator[tuple[int, SequenceRecord]]:
+        """Yield the records in pieces of at most so many letters: the number of the record, from 1, and the piece."""
+        with self._told():
+            text = self._open_text()
+            where, name, length = "", "", 0
+            for is_title, piece in _titles_and_letters(text, letters):
+                if is_title:
+                    _refuse_no_sequence(where, length)
+                    where, name = _place(piece, self._number + 1, self.path.name)
+                    self._number += 1
+                    length = 0
+                elif piece:
+                    yield self._number, normalised(name, piece, where, self._keep_case, length)
+                    length += len(piece)
+            _refuse_no_sequence(where, length)
+
+    @contextmanager
+    def _told(self) -> Iterator[None]:
+        """Count the records read from here on, and say in a sentence where the file is damaged."""
+        self._number = 0
+        try:
+            yield
         except (EOFError, zlib.error, gzip.BadGzipFile) as error:
             raise UserError(
-                f"The compressed file '{name}' is damaged or cut short after record {number}; upload it again."
+                f"The compressed file '{self.path.name}' is damaged or cut short after record {self._number}; "
+                "upload it again."
             ) from error
         except UnicodeDecodeError as error:
             raise UserError(
-                f"The file '{name}' is not UTF-8 text after record {number}; save it as plain text FASTA."
+                f"The file '{self.path.name}' is not UTF-8 text after record {self._number}; save it as plain text FASTA."
             ) from error
 
     def _open_text(self) -> io.TextIOBase:
@@ -149,25 +173,58 @@ def _next_record(parser: Iterator[tuple[str, str]], number: int, name: str, keep
 
 def _record(title: str, letters: str, number: int, name: str, keep_case: bool) -> SequenceRecord:
     """Return the record with its letters normalised, or raise UserError naming record and position."""
+    where, own_name = _place(title, number, name)
+    _refuse_no_sequence(where, len(letters))
+    return normalised(own_name, letters, where, keep_case)
+
+
+def _place(title: str, number: int, file: str) -> tuple[str, str]:
+    """Return what begins a sentence about a record, and its name: what stands before the first blank."""
     words = title.split(maxsplit=1)
     if not words:
-        raise UserError(f"Record {number} of '{name}' has no name after '>'; give it one.")
-    where = f"Record {number} ('{words[0][:80]}') of '{name}'"
+        raise UserError(f"Record {number} of '{file}' has no name after '>'; give it one.")
+    where = f"Record {number} ('{words[0][:80]}') of '{file}'"
     if "\0" in title:
         raise UserError(f"{where} has a NUL byte in its name; the file is damaged.")
     if not words[0].isprintable():
         raise UserError(f"{where} has a control character in its name; remove it.")
     if len(words[0]) > LONGEST_ID:
         raise UserError(f"{where} has a name of {len(words[0]):,} letters; use at most {LONGEST_ID:,}.")
-    if not letters:
+    return where, words[0]
+
+
+def _refuse_no_sequence(where: str, length: int) -> None:
+    if where and not length:
         raise UserError(f"{where} has no sequence; add one or remove the record.")
-    return normalised(words[0], letters, where, keep_case)
 
 
-def normalised(name: str, letters: str, where: str, keep_case: bool = False) -> SequenceRecord:
+def _titles_and_letters(text: io.TextIOBase, most: int) -> Iterator[tuple[bool, str]]:
+    """Yield the titles (True) of a FASTA text and between them its letters, without blanks, in pieces."""
+    line_ended, title = True, ""
+    while block := text.read(most):
+        start = 0
+        while start < len(block):
+            if title or (line_ended and block[start] == ">"):
+                end = block.find("\n", start)
+                title += block[start : end if end >= 0 else len(block)]
+                if end >= 0:
+                    yield True, title[1:]
+                    title = ""
+            else:
+                found = block.find("\n>", start)
+                end = found if found >= 0 else len(block)
+                yield False, "".join(block[start:end].split())
+            line_ended = end >= 0
+            start = end + 1 if end >= 0 else len(block)
+        line_ended = block.endswith("\n")
+    if title:
+        yield True, title[1:]
+
+
+def normalised(name: str, letters: str, where: str, keep_case: bool = False, before: int = 0) -> SequenceRecord:
     """Return a record of A, C, G, T and N from the letters of a file; `where` begins the sentence if one is foreign.
 
-    With `keep_case` the record tells which letters were lower case.
+    With `keep_case` the record tells which letters were lower case; so many letters of the record stood `before`.
 
     Raises:
         UserError: a letter is no nucleotide code.
@@ -175,11 +232,11 @@ def normalised(name: str, letters: str, where: str, keep_case: bool = False) -> 
     try:
         raw = letters.encode("ascii")
     except UnicodeEncodeError:
-        raise _foreign_letter(where, letters) from None
+        raise _foreign_letter(where, letters, before) from None
     lower_case = len(raw) - len(raw.translate(None, LOWER_CASE))
     raw = raw.upper()
     if raw.translate(None, b"ACGTNU" + AMBIGUOUS):
-        raise _foreign_letter(where, letters)
+        raise _foreign_letter(where, letters, before)
     return SequenceRecord(
         id=name,
         bases=raw.translate(NORMALISED).decode("ascii"),
@@ -194,10 +251,12 @@ def _lower_case(letters: str) -> NDArray[np.bool_]:
     return np.frombuffer(letters.encode("ascii"), dtype=np.uint8) >= ord("a")
 
 
-def _foreign_letter(where: str, letters: str) -> UserError:
+def _foreign_letter(where: str, letters: str, before: int) -> UserError:
     """Say which letter of a record is no nucleotide, and at which position (1-based)."""
     known = "ACGTNU" + AMBIGUOUS.decode()
-    position, letter = next((i, x) for i, x in enumerate(letters, start=1) if x.upper() not in known or not x.isascii())
+    position, letter = next(
+        (i, x) for i, x in enumerate(letters, start=before + 1) if x.upper() not in known or not x.isascii()
+    )
     at = f"at position {position}"
     if letter == "\0":
         return UserError(f"{where} has a NUL byte {at}; the file is damaged.")

@@ -1,11 +1,13 @@
-"""Outputs that are whole or not there."""
+"""Outputs that are whole or not there: files and folders."""
 
 import os
+import shutil
+import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
-from dnalm.errors import UserError
+from dnalm.errors import DISK_IS_FULL, UserError
 
 LONGEST_NAME = 200  # bytes; file systems take 255, a partial output's name needs some
 
@@ -55,3 +57,55 @@ def _refuse_unsafe(targets: list[Path], inputs: list[Path]) -> None:
             raise UserError(f"The output '{target}' is not a plain file; choose another name.")
         if not os.access(target.parent, os.W_OK):
             raise UserError(f"The folder '{target.parent}' cannot be written to; choose another for '{target.name}'.")
+
+
+@contextmanager
+def whole_folder_or_nothing(folder: Path, inputs: Sequence[Path] = (), outputs: Sequence[Path] = ()) -> Iterator[Path]:
+    """Yield a new folder beside the one to make, to write into; rename it at the end, or remove it.
+
+    Raises:
+        UserError: the folder has files in it already or cannot be made, lies in an input's, or is to hold another output.
+    """
+    with _told(folder):
+        target = _checked_folder(folder, inputs, outputs)
+        partial = Path(tempfile.mkdtemp(prefix=f".{target.name[:40]}.", dir=target.parent))
+    try:
+        yield partial
+        partial.chmod(0o755)
+        with _told(target):
+            partial.replace(target)  # an empty folder gives way
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
+
+
+def _checked_folder(folder: Path, inputs: Sequence[Path], outputs: Sequence[Path]) -> Path:
+    """Return the folder to make, links followed, or raise UserError if it may not be made."""
+    target = folder.resolve()
+    if target.exists() and not target.is_dir():
+        raise UserError(f"'{target}' is a file; choose a new folder, or an empty one.")
+    if target.exists() and any(target.iterdir()):
+        raise UserError(f"The folder '{target}' has files in it already; choose a new or an empty one.")
+    if target == Path.cwd():
+        raise UserError(f"The folder '{target}' is the one you are in; choose another one.")
+    if not target.parent.is_dir():
+        raise UserError(f"The folder '{target.parent}' does not exist; make it first.")
+    for given in (path.resolve() for path in inputs):
+        if given.is_dir() and given in target.parents:
+            raise UserError(f"The folder '{target}' lies in that of an input; choose another one.")
+    for output in outputs:
+        if target in (output.resolve(), *output.resolve().parents):
+            raise UserError(
+                f"The output '{output}' lies in the folder '{target}', which is to be made; choose another."
+            )
+    return target
+
+
+@contextmanager
+def _told(target: Path) -> Iterator[None]:
+    """Say in a sentence why a folder cannot be made."""
+    try:
+        yield
+    except (OSError, RuntimeError) as error:  # names too long, folders that may not be written, links in a circle
+        if isinstance(error, OSError) and error.errno in DISK_IS_FULL:
+            raise
+        raise UserError(f"The folder '{target}' cannot be made ({error}); choose another one.") from error

@@ -1,8 +1,9 @@
-"""Regions of a genome, BED or GFF3, plain or gzip-compressed, recognised by content; and their sequences."""
+"""Regions of a genome, BED or GFF3, plain or gzip-compressed, recognised by content; their sequences; and BED written."""
 
 import gzip
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -53,7 +54,11 @@ class RegionReader:
         self._regions, self._keep_case = regions, keep_case
         self._reference = Reference(genome)
         try:
-            self._count = sum(1 for region in read_regions(regions) if self._check(region))
+            self._count = 0
+            for region in read_regions(regions):
+                lengths = self._reference.lengths
+                check_region(region, lengths.get(region.contig), regions, self._reference.name, lengths)
+                self._count += 1
         except UserError:
             self._reference.close()
             raise
@@ -88,21 +93,51 @@ class RegionReader:
                 region.name, bases, record.lower_case, record.ambiguous, record.uracil, soft_masked, region
             )
 
-    def _check(self, region: Region) -> bool:
-        where = f"Line {region.line} of '{self._regions.name}'"
-        length = self._reference.lengths.get(region.contig)
-        if length is None:
-            known = ", ".join(list(self._reference.lengths)[:3])
-            raise UserError(
-                f"{where} is on the contig '{region.contig}', which the genome '{self._reference.name}' lacks "
-                f"(it has {known} …); use the genome the regions belong to."
-            )
-        if region.end > length:
-            raise UserError(
-                f"{where} ends at {region.end:,}, the contig '{region.contig}' of '{self._reference.name}' at {length:,}; "
-                "use the genome the regions belong to, or cut the region."
-            )
-        return True
+
+def check_region(region: Region, length: int | None, regions: Path, genome: str, known: Iterable[str]) -> None:
+    """Refuse a region that its genome lacks.
+
+    Args:
+        region: of the file `regions`.
+        length: of its contig; None if the genome has none of that name.
+        regions: the file.
+        genome: what people call it.
+        known: names of its contigs.
+
+    Raises:
+        UserError: the contig is unknown, or the region leaves it.
+    """
+    where = f"Line {region.line} of '{regions.name}'"
+    if length is None:
+        few = ", ".join(islice(known, 3))
+        raise UserError(
+            f"{where} is on the contig '{region.contig}', which the genome '{genome}' lacks "
+            f"(it has {few} …); use the genome the regions belong to."
+        )
+    if region.end > length:
+        raise UserError(
+            f"{where} ends at {region.end:,}, the contig '{region.contig}' of '{genome}' at {length:,}; "
+            "use the genome the regions belong to, or cut the region."
+        )
+
+
+class BedWriter:
+    """Append intervals in the order given; use it in a `with`."""
+
+    def __init__(self, path: Path) -> None:
+        self._file = path.open("w", encoding="utf-8", newline="\n")
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self._file.close()
+
+    def append(self, regions: Sequence[Region], names: Sequence[str], scores: Sequence[int]) -> None:
+        """Write regions with names without blanks and scores from 0 to 1,000, as lines of six columns."""
+        for region, name, score in zip(regions, names, scores, strict=True):
+            strand = region.strand if region.strand in "+-" else "."
+            self._file.write(f"{region.contig}\t{region.start}\t{region.end}\t{name}\t{score}\t{strand}\n")
 
 
 def read_regions(path: Path) -> Iterator[Region]:

@@ -281,6 +281,30 @@ def bootstrap_interval(
     return _interval((_values(statistic, given, weights) for weights in drawn), confidence)
 
 
+def interval_of_blocks(
+    statistic: Callable[[Floats], Floats], counts: Floats, repeats: int = 1_000, confidence: float = 0.95, seed: int = 0
+) -> Interval:
+    """Return the percentile bootstrap interval of a statistic of counts, of which whole blocks are drawn.
+
+    Args:
+        statistic: from counts of shape (resamples, columns) to one value a resample.
+        counts: shape (blocks, columns); those of a resample are the sums over its blocks.
+        repeats: resamples.
+        confidence: of the interval, between 0 and 1.
+        seed: equal seeds give equal intervals.
+
+    NaN where there are fewer than two blocks, or where half of the resamples have no value.
+    """
+    drawn = _drawn(len(counts), None, None, repeats, seed)
+    at_once = max(1, DRAWN_AT_ONCE // max(1, counts.shape[1]))
+    batches = (
+        statistic(weights[start : start + at_once] @ counts)
+        for weights in drawn
+        for start in range(0, len(weights), at_once)
+    )
+    return _interval(batches, confidence)
+
+
 def bootstrap_two_groups(
     statistic: Statistic,
     first: ArrayLike,

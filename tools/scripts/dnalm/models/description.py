@@ -8,10 +8,12 @@ import torch
 from torch import Tensor
 
 from dnalm.errors import UserError, shown
+from dnalm.models.heads import Classifier, is_classifier, load_classifier
 from dnalm.models.language_model import LanguageModel, NoLanguageModelHead
 from dnalm.models.model_file import StoredModel
 from dnalm.models.registry import is_segmenter, load_language_model, load_segmenter
 from dnalm.models.segmenter import Segmenter
+from dnalm.models.tokenizers import Encoding
 
 # Stored beside the parameters by some versions.
 BUFFERS = ("position_ids", "inv_freq")
@@ -29,7 +31,12 @@ def describe(stored: StoredModel) -> dict[str, str]:
     model = try_model(stored)
     if isinstance(model, Segmenter):
         return _facts_of_segmenter(model)
-    head = f"{'causal' if model.causal else 'masked'} language model" if model.with_head is not None else "none"
+    heads = [f"{'causal' if model.causal else 'masked'} language model"] if model.with_head is not None else []
+    classifier = try_classifier(stored)
+    if classifier is not None:
+        heads.append(
+            {"classify": "classifier", "multilabel": "multi-label classifier", "regress": "regressor"}[classifier.task]
+        )
     sample = _random_bases(SAMPLE_BASES)
     parameters = {name: info for name, info in stored.tensors.items() if not name.endswith(BUFFERS)}
     tied = _tied(stored, model.vocabulary_size)
@@ -44,13 +51,15 @@ def describe(stored: StoredModel) -> dict[str, str]:
         "context_tokens": f"{context:,}" if context else "unlimited",
         "context_bases": f"about {_bases(model, sample, context):,}" if context else "unlimited",
         "vocabulary": f"{model.vocabulary_size:,}",
-        "head": head,
+        "head": ", ".join(heads) or "none",
         "stored_as": ", ".join(sorted({str(info.dtype).removeprefix("torch.") for info in parameters.values()})),
         "licence": stored.licence or "unknown",
     }
-    if stored.labels:
+    if classifier is not None:
+        facts["labels"] = ", ".join(classifier.labels)
+    elif stored.labels:
         facts["features"] = ", ".join(stored.labels)
-    del model
+    del model, classifier
     gc.collect()  # transformers' modules hold each other, and would keep the weights mapped
     return facts
 
@@ -114,10 +123,7 @@ def _try_language_model(stored: StoredModel) -> LanguageModel:
             f"The tokenizer of the model '{stored.name}' makes the token id {max(used)}, but the model has only "
             f"{model.vocabulary_size} tokens; use a model with its own tokenizer."
         )
-    (encoding,) = model.encode([PROBE])
-    if model.context_length is not None:
-        encoding = encoding.truncated(model.context_length)
-    ids = torch.from_numpy(encoding.ids)[None]
+    ids = torch.from_numpy(_probe(model).ids)[None]
     try:
         with torch.inference_mode():
             states = model.hidden_states(ids, None, range(len(model.layers) + 1))
@@ -136,16 +142,48 @@ def _cannot_run(stored: StoredModel, error: Exception) -> UserError:
 
 def _refuse_senseless(stored: StoredModel, numbers: Sequence[Tensor], last: Tensor) -> None:
     """Raise UserError if not all numbers are finite, or the last ones are all the same."""
-    if not all(bool(torch.isfinite(values).all()) for values in numbers):
-        raise UserError(f"The model '{stored.name}' makes NaN or infinity of a sequence; use an intact model.")
+    _refuse_infinite(stored, numbers)
     if not bool(last.std() > 0):
         raise UserError(
             f"The model '{stored.name}' makes the same of every base: its weights are empty; use an intact model."
         )
 
 
+def _refuse_infinite(stored: StoredModel, numbers: Sequence[Tensor]) -> None:
+    if not all(bool(torch.isfinite(values).all()) for values in numbers):
+        raise UserError(f"The model '{stored.name}' makes NaN or infinity of a sequence; use an intact model.")
+
+
 def _random_bases(count: int) -> str:
     return "".join(np.random.default_rng(0).choice(list("ACGT"), count))
+
+
+def try_classifier(stored: StoredModel) -> Classifier | None:
+    """Load a model with its head that classifies or regresses, and run a short sequence through it; None without one.
+
+    Raises:
+        UserError: it cannot be loaded, or does not give sensible numbers.
+    """
+    if not is_classifier(stored):
+        return None
+    classifier = load_classifier(stored)
+    encoding = _probe(classifier.model)
+    ids, weights = torch.from_numpy(encoding.ids)[None], torch.from_numpy(~encoding.special)[None].float()
+    try:
+        with torch.inference_mode():
+            logits = classifier.logits(ids, None, weights)
+    except MemoryError:
+        raise
+    except Exception as error:  # whatever a strange config brings transformers or torch to
+        raise _cannot_run(stored, error) from error
+    _refuse_infinite(stored, [logits])
+    return classifier
+
+
+def _probe(model: LanguageModel) -> Encoding:
+    """Return the tokens of a short sequence that a model can read."""
+    (encoding,) = model.encode([PROBE])
+    return encoding if model.context_length is None else encoding.truncated(model.context_length)
 
 
 def _tied(stored: StoredModel, vocabulary_size: int) -> set[str]:

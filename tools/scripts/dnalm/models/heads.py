@@ -10,7 +10,7 @@ own `…ForSequenceClassification` was saved as. Every model file with a head of
 `load_language_model` leaves the head alone.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,7 +19,7 @@ import torch
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
-from dnalm.errors import UserError, shown
+from dnalm.errors import UserError
 from dnalm.models import transformers_native
 from dnalm.models.head_config import (
     BIAS,
@@ -37,8 +37,10 @@ from dnalm.models.head_config import (
 )
 from dnalm.models.language_model import LanguageModel, Logits
 from dnalm.models.model_file import StoredModel, write_model_file
-from dnalm.models.registry import load_language_model, made_trainable, published_config, published_tensors
+from dnalm.models.registry import load_language_model, loading, made_trainable, published_config, published_tensors
 from dnalm.models.weights import INITIAL_DEVIATION
+
+USUAL_LABELS = 2  # where a published config says nothing of them
 
 
 class NoClassifier(UserError):  # noqa: N818 (a fact about a model more than an error)
@@ -149,6 +151,39 @@ class SequenceClassifier(nn.Module):
         return Logits(whole.score(vectors) if hasattr(whole, "score") else whole.classifier(whole.head(vectors)))
 
 
+def is_classifier(stored: StoredModel) -> bool:
+    """Say whether a model has a head that classifies or regresses.
+
+    Raises:
+        UserError: its architecture is unknown, or its config absurd.
+    """
+    with loading(stored):
+        return has_head(stored.config) or _is_published_classifier(stored)
+
+
+def labels_of(stored: StoredModel) -> list[str] | None:
+    """Return the labels that a classifier's config names; None if it leaves them to its library."""
+    return list(read_labels(stored)) if stored.config.get("id2label") else None
+
+
+def config_with_labels(stored: StoredModel, labels: Sequence[str]) -> dict[str, Any]:
+    """Return a classifier's config with other names of its labels, or as it is if there are none.
+
+    Raises:
+        UserError: they are not as many as before.
+    """
+    if not labels:
+        return stored.config
+    named = labels_of(stored)
+    count = len(named) if named is not None else stored.config.get("num_labels", USUAL_LABELS)
+    if len(labels) != count:
+        raise UserError(
+            f"The model '{stored.name}' has {count} labels, and {len(labels)} are named; name each of them."
+        )
+    rest = {key: value for key, value in stored.config.items() if key not in ("label2id", "num_labels")}
+    return rest | {"id2label": {str(number): label for number, label in enumerate(labels)}}
+
+
 def load_classifier(stored: StoredModel) -> Classifier:
     """Return a model with its head, in float32 on the CPU, ready for inference.
 
@@ -160,14 +195,8 @@ def load_classifier(stored: StoredModel) -> Classifier:
         return _load_pooled(stored)
     if not transformers_native.recognises(stored.config):
         raise NoClassifier(stored.name)
-    try:
+    with loading(stored):
         found = transformers_native.load_sequence_classifier(stored)
-    except (UserError, MemoryError):
-        raise
-    except Exception as error:  # whatever a strange config brings transformers or torch to
-        raise UserError(
-            f"The model '{stored.name}' cannot be loaded ({shown(error, 200)}); use intact files."
-        ) from error
     if found is None:
         raise NoClassifier(stored.name)
     model, whole = found

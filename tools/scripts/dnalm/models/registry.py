@@ -52,7 +52,7 @@ def load_language_model(stored: StoredModel, *, head: bool = False) -> LanguageM
     if head and has_other_backbone(stored.config):
         raise NoLanguageModelHead(stored.name)
     bare = without_head(stored)
-    with _told(stored):
+    with loading(stored):
         if segment_nt.recognises(bare):
             backbone = segment_nt.backbone_of(bare)
             return segment_nt.as_language_model(stored, _architecture(backbone).load(backbone, head=head))
@@ -67,7 +67,7 @@ def load_segmenter(stored: StoredModel) -> Segmenter:
     Raises:
         UserError: it is none; or config, tensors and tokenizer do not fit together.
     """
-    with _told(stored):
+    with loading(stored):
         for architecture in SEGMENTERS:
             if architecture.recognises(stored.config):
                 return architecture.load(stored)
@@ -118,7 +118,7 @@ def with_config_of_tensors(stored: StoredModel) -> StoredModel:
 
 
 @contextmanager
-def _told(stored: StoredModel) -> Iterator[None]:
+def loading(stored: StoredModel) -> Iterator[None]:
     """Turn whatever a strange config brings transformers or torch to into a sentence."""
     try:
         yield

@@ -1,6 +1,5 @@
 """Embed sequences: read, tokenize, run the model in batches of like lengths, pool, write in the order read."""
 
-from collections import Counter
 from collections.abc import Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -25,22 +24,21 @@ from dnalm.engine.representations import (
 )
 from dnalm.errors import UserError
 from dnalm.formats.embeddings_file import WRITERS
-from dnalm.formats.fasta import FastaReader, SequenceRecord
+from dnalm.formats.fasta import SequenceRecord
 from dnalm.formats.outputs import whole_or_nothing
-from dnalm.formats.regions import RegionReader, RegionRecord
+from dnalm.formats.records import buffers, columns_of_records, open_records
 from dnalm.formats.tables import TableWriter
 from dnalm.methods.pooling import Pooling
 from dnalm.models.quantized import refuse_unquantizable
 from dnalm.models.registry import load_language_model
 from dnalm.models.sources import open_model
+from dnalm.report.counts import RecordCounts
 from dnalm.report.progress import Progress
 from dnalm.report.provenance import provenance
 
 # A buffer is sorted by length and freed of repeats as a whole; it bounds the memory.
 BUFFER_RECORDS = 8_192
 BUFFER_BASES = 4_000_000
-# Ids of which a repeat is noticed: a bound on memory, far above what people compare.
-MOST_REMEMBERED = 1_000_000
 BASELINES = ("kmer", "onehot")
 
 
@@ -86,7 +84,7 @@ def embed(options: EmbeddingOptions) -> None:
     inputs = [path for path in (options.sequences, options.genome, options.regions, options.model) if path]
     with ExitStack() as stack:
         partials = stack.enter_context(whole_or_nothing(outputs, inputs))
-        reader = _reader(options)
+        reader = open_records(options.sequences, options.genome, options.regions)
         stack.callback(reader.close)
         records: Iterator[SequenceRecord] = iter(reader)
         records = chain([next(records)], records)  # a file that is no FASTA is refused before a model is loaded
@@ -95,9 +93,10 @@ def embed(options: EmbeddingOptions) -> None:
         progress = Progress("sequences", lambda: reader.fraction_read)
         writer = stack.enter_context(WRITERS[options.output_format](partials[0]))
         summary = stack.enter_context(TableWriter(partials[1])) if options.summary else None
-        counts: Counter[str] = Counter()
-        seen: set[int] = set()
-        for buffer in _buffers(records, options):
+        counts = RecordCounts()
+        # One vector a token is a hundred times more to hold than one a sequence.
+        most_bases = BUFFER_BASES // 64 if options.pooling == "none" else BUFFER_BASES
+        for buffer in buffers(records, BUFFER_RECORDS, most_bases):
             names, sequences = [record.id for record in buffer], [record.bases for record in buffer]
             if not counts and isinstance(representation, ModelRepresentation) and options.dtype != "float32":
                 cosine = representation.change_precision(options.dtype, names, sequences)
@@ -108,7 +107,7 @@ def embed(options: EmbeddingOptions) -> None:
             _write(writer, columns, embedded)
             if summary:
                 summary.append(columns | {"embedding_norm": [_norm(found.vectors) for found in embedded]})
-            _count(counts, columns, seen)
+            counts.add(columns)
         packages = ("onnxruntime",) if options.dtype == "int8" else ()
         about_model, kind = representation.facts(), machine.device.type
         facts = provenance("dnalm_embed", _choices(options), about_model, kind, dict(counts), packages)
@@ -118,8 +117,6 @@ def embed(options: EmbeddingOptions) -> None:
 
 def _check(options: EmbeddingOptions) -> None:
     """Refuse choices that contradict each other."""
-    if (options.sequences is None) == (options.genome is None) or (options.genome is None) != (options.regions is None):
-        raise UserError("Give either sequences, or a genome together with regions.")
     if (options.model is None) != (options.representation in BASELINES):
         wanted = "takes no model" if options.representation in BASELINES else "needs a model"
         raise UserError(f"The representation '{options.representation}' {wanted}; change one of both.")
@@ -156,14 +153,6 @@ def _choices(options: EmbeddingOptions) -> dict[str, Any]:
     return chosen | ({"k": options.k} if options.representation == "kmer" else {})
 
 
-def _reader(options: EmbeddingOptions) -> FastaReader | RegionReader:
-    if options.sequences is not None:
-        return FastaReader(options.sequences)
-    assert options.genome is not None
-    assert options.regions is not None
-    return RegionReader(options.genome, options.regions)
-
-
 def _representation(options: EmbeddingOptions, machine: Machine) -> Representation:
     if options.representation == "kmer":
         return KmerRepresentation(options.k, options.both_strands)
@@ -196,16 +185,8 @@ def _columns(records: list[SequenceRecord], embedded: list[Embedded]) -> dict[st
         "n_tokens": [found.n_tokens for found in embedded],
         "n_windows": [found.n_windows for found in embedded],
         "truncated": [found.truncated for found in embedded],
-        "lower_case": [record.lower_case for record in records],
-        "ambiguous": [record.ambiguous for record in records],
-        "uracil": [record.uracil for record in records],
     }
-    regions = [record.region for record in records if isinstance(record, RegionRecord) and record.region]
-    if regions:
-        columns |= {
-            name: [getattr(region, name) for region in regions] for name in ("contig", "start", "end", "strand")
-        }
-    return columns
+    return columns | columns_of_records(records)
 
 
 def _write(writer: Any, columns: dict[str, list[Any]], embedded: list[Embedded]) -> None:
@@ -224,61 +205,14 @@ def _write(writer: Any, columns: dict[str, list[Any]], embedded: list[Embedded])
     writer.append(rows, np.concatenate([found.vectors for found in embedded]))
 
 
-def _buffers(records: Iterator[SequenceRecord], options: EmbeddingOptions) -> Iterator[list[SequenceRecord]]:
-    # One vector a token is a hundred times more to hold than one a sequence.
-    most_bases = BUFFER_BASES // 64 if options.pooling == "none" else BUFFER_BASES
-    buffer: list[SequenceRecord] = []
-    bases = 0
-    for record in records:
-        buffer.append(record)
-        bases += len(record.bases)
-        if len(buffer) == BUFFER_RECORDS or bases >= most_bases:
-            yield buffer
-            buffer, bases = [], 0
-    if buffer:
-        yield buffer
-
-
 def _norm(vectors: NDArray[np.float32]) -> str:
     """Return the length of a vector, of a sequence's tokens the mean of theirs."""
     return f"{np.linalg.norm(vectors, axis=-1).mean():.6g}"
 
 
-def _count(counts: Counter[str], columns: dict[str, list[Any]], seen: set[int]) -> None:
-    """Add a buffer's records to the counts; ids are remembered by their hash alone."""
-    counts["sequences"] += len(columns["id"])
-    counts["bases"] += sum(columns["length"])
-    counts["windowed_sequences"] += sum(number > 1 for number in columns["n_windows"])
-    counts["truncated_bases"] += sum(columns["truncated"])
-    for status in ("truncated", "all_n", "no_kmer"):
-        counts[f"{status}_sequences"] += columns["status"].count(status)
-    for kind in ("lower_case", "ambiguous", "uracil"):
-        counts[kind] += sum(columns[kind])
-    for name in columns["id"]:
-        counts["duplicate_ids"] += hash(name) in seen
-        if len(seen) < MOST_REMEMBERED:
-            seen.add(hash(name))
-
-
-MEANINGS = {
-    "lower_case": "lower-case letters read as upper case",
-    "ambiguous": "IUPAC letters read as N",
-    "uracil": "letters U read as T",
-    "duplicate_ids": "sequences with an id seen before, kept",
-    "windowed_sequences": "sequences longer than the model's context, read in windows",
-    "truncated_sequences": "sequences longer than the model's context, cut",
-    "truncated_bases": "bases left out by the cut",
-    "all_n_sequences": "sequences of N alone",
-    "no_kmer_sequences": "sequences without a k-mer, whose vector is zero",
-}
-
-
-def _report(counts: Counter[str], facts: dict[str, Any]) -> None:
+def _report(counts: RecordCounts, facts: dict[str, Any]) -> None:
     """Say what went in, what was changed, and what was run."""
-    print(f"Embedded {counts['sequences']:,} sequences of {counts['bases']:,} bases in all")
-    for kind, meaning in MEANINGS.items():
-        if counts[kind]:
-            print(f"{meaning}: {counts[kind]:,}")
+    counts.tell("Embedded")
     if "sha256" in facts["model"]:
         print(f"Model SHA-256: {facts['model']['sha256']}")
     print("Versions: " + ", ".join(f"{name} {version}" for name, version in facts["versions"].items()))

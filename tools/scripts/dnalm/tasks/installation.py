@@ -11,11 +11,11 @@ from pathlib import Path
 from typing import IO
 
 from dnalm.engine.devices import prepare_machine
-from dnalm.entry_point import DISK_IS_FULL
-from dnalm.errors import UserError, shown
+from dnalm.errors import DISK_IS_FULL, UserError, shown
 from dnalm.formats.outputs import whole_or_nothing
 from dnalm.models.catalogue import CATALOGUE, licence_label
-from dnalm.models.description import try_model
+from dnalm.models.description import try_classifier, try_model
+from dnalm.models.heads import is_classifier
 from dnalm.models.hub import DownloadError, find_model
 from dnalm.models.language_model import LanguageModel
 from dnalm.models.origins import FolderOrigin, HubOrigin, Origin, collect
@@ -65,6 +65,7 @@ def install(options: InstallationOptions) -> None:
         folder = stack.enter_context(_unfinished(options.output_directory))
         collect(origin, folder)
         model = try_model(open_model(folder))
+        try_classifier(model.stored)
         version = origin.provenance.get("revision") or model.stored.sha256()
         value = row_value(origin.name, version)
         _refuse_installed(value, installed)
@@ -187,6 +188,8 @@ def _lock(folder: Path) -> IO[str]:
 
 def pipeline_tag(model: LanguageModel | Segmenter) -> str:
     """Return what the model is for, as the hub calls it."""
+    if is_classifier(model.stored):
+        return "text-classification"
     if isinstance(model, Segmenter):
         return "token-classification"
     if model.with_head is None:

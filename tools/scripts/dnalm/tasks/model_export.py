@@ -1,20 +1,15 @@
 """Export a model: the model file becomes a folder as Hugging Face's libraries read it."""
 
 import json
-import shutil
-import tempfile
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from dnalm.engine.devices import prepare_machine
-from dnalm.entry_point import DISK_IS_FULL
-from dnalm.errors import UserError
-from dnalm.formats.outputs import whole_or_nothing
+from dnalm.formats.outputs import whole_folder_or_nothing, whole_or_nothing
 from dnalm.models import transformers_native
 from dnalm.models.description import describe
+from dnalm.models.head_config import has_head
 from dnalm.models.model_file import StoredModel, origin_of, write_safetensors
 from dnalm.models.published_files import mend
 from dnalm.models.sources import open_model
@@ -41,8 +36,6 @@ def export_model(options: ExportOptions) -> None:
         UserError: the model cannot be used, or the folder has files in it already.
     """
     prepare_machine("cpu", None, None)  # no more threads than the job has slots
-    with _told(options.output_directory):
-        target = _checked_target(options)
     mended: list[str] = []
     stored = mend(open_model(options.model), mended)
     facts = describe(stored)
@@ -52,48 +45,20 @@ def export_model(options: ExportOptions) -> None:
     facts["reads_it"] = (
         "transformers' from_pretrained" if native else "DNA-LM; transformers only with its authors' code"
     )
-    with whole_or_nothing([options.summary] if options.summary else [], [options.model]) as partials:
-        with _told(target):
-            partial = Path(tempfile.mkdtemp(prefix=f".{target.name[:40]}.", dir=target.parent))
-        try:
-            _write(stored, partial, facts)
-            for sentence in mended:
-                print(f"Mended: {sentence}.")
-            tell(facts, partials[0] if options.summary else None)
-            partial.chmod(0o755)
-            with _told(target):
-                partial.replace(target)  # an empty folder gives way
-        finally:
-            shutil.rmtree(partial, ignore_errors=True)
-
-
-def _checked_target(options: ExportOptions) -> Path:
-    """Return the folder to make, links followed, or raise UserError if it may not be made."""
-    target, model = options.output_directory.resolve(), options.model.resolve()
-    if target.exists() and not target.is_dir():
-        raise UserError(f"'{target}' is a file; choose a new folder, or an empty one.")
-    if target.exists() and any(target.iterdir()):
-        raise UserError(f"The folder '{target}' has files in it already; choose a new or an empty one.")
-    if target == Path.cwd():
-        raise UserError(f"The folder '{target}' is the one you are in; choose another one.")
-    if not target.parent.is_dir():
-        raise UserError(f"The folder '{target.parent}' does not exist; make it first.")
-    if model.is_dir() and model in target.parents:
-        raise UserError(f"The folder '{target}' lies in that of the model; choose another one.")
-    if options.summary and target in (summary := options.summary.resolve(), *summary.parents):
-        raise UserError(f"The summary '{options.summary}' lies in the folder of the export; choose another name.")
-    return target
-
-
-@contextmanager
-def _told(target: Path) -> Iterator[None]:
-    """Say in a sentence why a folder cannot be made."""
-    try:
-        yield
-    except (OSError, RuntimeError) as error:  # names too long, folders that may not be written, links in a circle
-        if isinstance(error, OSError) and error.errno in DISK_IS_FULL:
-            raise
-        raise UserError(f"The folder '{target}' cannot be made ({error}); choose another one.") from error
+    if has_head(stored.config):
+        facts["head_is_read_by"] = (
+            "DNA-LM alone: classifier.weight and classifier.bias belong to the mean of the last hidden states over the "
+            "tokens that cover bases; other libraries leave them out, or take them for a head of their own"
+        )
+    outputs = [options.summary] if options.summary else []
+    with (
+        whole_folder_or_nothing(options.output_directory, [options.model], outputs) as folder,
+        whole_or_nothing(outputs, [options.model]) as partials,
+    ):
+        _write(stored, folder, facts)
+        for sentence in mended:
+            print(f"Mended: {sentence}.")
+        tell(facts, partials[0] if options.summary else None)
 
 
 def _write(stored: StoredModel, folder: Path, facts: dict[str, str]) -> None:

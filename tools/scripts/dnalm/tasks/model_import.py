@@ -1,6 +1,7 @@
 """Import a published model: its files, told apart by content, become one model file."""
 
 import hashlib
+import re
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -9,6 +10,7 @@ from dnalm.engine.devices import prepare_machine
 from dnalm.errors import UserError
 from dnalm.formats.outputs import whole_or_nothing
 from dnalm.models.description import describe
+from dnalm.models.heads import config_with_labels, is_classifier, labels_of
 from dnalm.models.model_file import write_model_file
 from dnalm.models.published_files import LARGEST_TEXT_FILE, read_published_model
 from dnalm.models.registry import with_config_of_tensors
@@ -48,11 +50,15 @@ def import_model(options: ImportOptions) -> None:
         stored, mended = read_published_model(options.config, options.weights, options.tokenizer_files, name)
         stored = with_config_of_tensors(stored)
         digests = [_sha256(path) for path in stored.files]
+        of_labels = is_classifier(stored)
+        said = labels_of(stored) if of_labels else stored.config.get("features", stored.labels)
+        labels = _features(options.features, said)
         stored = replace(
             stored,
+            config=config_with_labels(stored, labels or []) if of_labels else stored.config,
             # What an exported model says of itself outlives the export.
             licence=one_line(options.licence or stored.licence or "") or None,
-            labels=_features(options.features, stored.config.get("features", stored.labels)),
+            labels=labels,
             provenance={"tool": "dnalm_import_model", "version": __version__, "weights_sha256": digests}
             | ({"exported_from": stored.provenance} if stored.provenance else {}),
         )
@@ -74,6 +80,9 @@ def import_model(options: ImportOptions) -> None:
         tell(facts, partials[1] if options.summary else None)
 
 
+UNNAMED = re.compile("LABEL_[0-9]+")  # what transformers calls labels that have no names
+
+
 def _features(path: Path | None, of_config: object) -> list[str] | None:
     """Return the names of what a model predicts: one a line of a file, which must not contradict the config."""
     said = [str(feature) for feature in of_config] if isinstance(of_config, list) else None
@@ -87,6 +96,8 @@ def _features(path: Path | None, of_config: object) -> list[str] | None:
         raise UserError(f"The features '{path.name}' are no text; give one name a line.") from error
     if not names or len(set(names)) < len(names):
         raise UserError(f"The features '{path.name}' are empty or name one twice; give one name a line.")
+    if said is not None and all(map(UNNAMED.fullmatch, said)) and len(said) == len(names):
+        return names
     if said is not None and names != said:
         raise UserError(f"The features '{path.name}' differ from those of the model's config; leave them out.")
     return names

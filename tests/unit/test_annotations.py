@@ -1,0 +1,117 @@
+"""Annotations of every format, and spans and masks of them."""
+
+import gzip
+from pathlib import Path
+
+import numpy as np
+import pytest
+from dnalm.errors import UserError
+from dnalm.formats.annotations import contigs_in_common, read_annotation
+from dnalm.methods.segment_masks import clipped, mask, merged, spans_of
+
+GTF = """#comment
+chr1\tHAVANA\tgene\t11\t100\t.\t+\t.\tgene_id "a"; gene_type "protein_coding";
+chr1\tHAVANA\texon\t11\t20\t.\t+\t.\tgene_id "a";
+chr1\tHAVANA\texon\t15\t30\t.\t-\t.\tgene_id "a";
+chr1\tHAVANA\texon\t31\t40\t.\t+\t.\tgene_id "a";
+chr2\tEnsembl\tgene\t1\t5\t.\t+\t.\tgene_id "b"; gene_biotype "lincRNA";
+"""
+GFF3 = """##gff-version 3
+chr1\tRefSeq\tfive_prime_UTR\t1\t10\t.\t+\t.\tID=x
+chr1\tDNA-LM\tgene\t21\t30\t0.9\t.\t.\tID=segment_1;Name=protein_coding_gene;highest=0.9
+chr1\tRefSeq\ttRNA_gene\t31\t40\t.\t+\t.\tID=y;gene_biotype=tRNA
+##FASTA
+>chr1
+ACGT
+"""
+BED = "track name=x\nchr1\t5\t10\texon\nchr1\t0\t6\texon\t0\t-\n"
+
+
+def spans(text: str, tmp_path: Path, *features: str) -> dict[str, dict[str, list[list[int]]]]:
+    (tmp_path / "a").write_text(text)
+    found = read_annotation(tmp_path / "a", list(features) or None).spans
+    return {contig: {name: where.tolist() for name, where in inside.items()} for contig, inside in found.items()}
+
+
+def test_gtf_is_of_features_and_of_kinds_of_genes(tmp_path: Path) -> None:
+    assert spans(GTF, tmp_path, "exon", "protein_coding_gene", "lncRNA", "intron") == {
+        "chr1": {"protein_coding_gene": [[10, 100]], "exon": [[10, 40]]},
+        "chr2": {"lncRNA": [[0, 5]]},
+    }
+    assert spans(GTF, tmp_path, "gene") == {"chr1": {"gene": [[10, 100]]}, "chr2": {"gene": [[0, 5]]}}
+
+
+def test_gff3_goes_by_synonyms_and_by_our_own_names(tmp_path: Path) -> None:
+    assert spans(GFF3, tmp_path, "5UTR", "protein_coding_gene", "tRNA") == {
+        "chr1": {"5UTR": [[0, 10]], "protein_coding_gene": [[20, 30]], "tRNA": [[30, 40]]}
+    }
+
+
+def test_bed_goes_by_names(tmp_path: Path) -> None:
+    assert spans(BED, tmp_path) == {"chr1": {"exon": [[0, 10]]}}
+    (tmp_path / "b.gz").write_bytes(gzip.compress(BED.encode()))
+    assert read_annotation(tmp_path / "b.gz").lines == {"exon": 2}
+
+
+def test_what_is_no_wanted_feature_is_counted(tmp_path: Path) -> None:
+    (tmp_path / "a").write_text(GTF)
+    found = read_annotation(tmp_path / "a", ["exon"])
+    assert found.lines == {"exon": 3}
+    assert found.others == {"gene": 2}
+    assert found.furthest == {"chr1": 100, "chr2": 5}
+
+
+@pytest.mark.parametrize(
+    ("text", "sentence"),
+    [
+        ("chr1\t1\t2\n", "Line 1 of 'a' is no named feature"),
+        ("chr1\tx\t2\texon\n", "Line 1 of 'a' is no named feature"),
+        ("chr1\t5\t5\texon\n", "feature of length 0"),
+        ("chr1\t-1\t5\texon\n", "outside of the contig"),
+        ("chr1\t1\t5\t \n", "has no name"),
+        ("#nothing\n\n", "has no feature"),
+        ("", "has no feature"),
+        ("chr1\ts\texon\t5\t4\t.\t+\t.\tx\n", "feature of length 0"),
+        (">chr1\nACGT\n", "Line 1 of 'a' is no named feature"),
+    ],
+)
+def test_bad_lines_are_named(tmp_path: Path, text: str, sentence: str) -> None:
+    with pytest.raises(UserError, match=sentence):
+        spans(text, tmp_path)
+
+
+def test_binary_and_broken_files_are_refused(tmp_path: Path) -> None:
+    (tmp_path / "a").write_bytes(b"\xff\xfe\x00")
+    (tmp_path / "b").write_bytes(gzip.compress(BED.encode() * 100)[:-20])
+    for name in ("a", "b"):
+        with pytest.raises(UserError, match="cannot be read as text"):
+            read_annotation(tmp_path / name)
+    with pytest.raises(UserError, match="no plain file"):
+        read_annotation(tmp_path)
+
+
+def test_an_annotation_of_another_genome_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "a").write_text(BED)
+    annotation = read_annotation(tmp_path / "a")
+    assert contigs_in_common(annotation, {"chr2": 5, "chr1": 10}, "a") == ["chr1"]
+    with pytest.raises(UserError, match=r"shares no contig with the sequences \(chr1 … against 1 …\)"):
+        contigs_in_common(annotation, {"1": 10}, "a")
+    with pytest.raises(UserError, match="ends at 10 of 'chr1', which ends at 9"):
+        contigs_in_common(annotation, {"chr1": 9}, "a")
+
+
+def test_spans_equal_the_bases_that_they_cover() -> None:
+    generator = np.random.default_rng(0)
+    for _ in range(50):
+        starts = generator.integers(0, 80, generator.integers(0, 12))
+        given = [(int(start), int(start + generator.integers(1, 20))) for start in starts]
+        covered = {base for start, end in given for base in range(start, end)}
+        found = merged(given)
+        assert {base for start, end in found.tolist() for base in range(start, end)} == covered
+        assert (found[1:, 0] > found[:-1, 1]).all()
+        inside = mask(found, 10, 60)
+        assert set((10 + np.flatnonzero(inside)).tolist()) == {base for base in covered if 10 <= base < 60}
+        assert spans_of(inside, 10).tolist() == clipped(found, np.array([[10, 60]])).tolist()
+        within = merged([(0, 7), (30, 50)])
+        kept = {base for base in covered if base < 7 or 30 <= base < 50}
+        assert {base for start, end in clipped(found, within).tolist() for base in range(start, end)} == kept

@@ -1,0 +1,185 @@
+"""Annotated features of a genome: GTF, GFF3 or BED, plain or gzip-compressed, recognised line by line."""
+
+import gzip
+import re
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from dnalm.errors import UserError, shown
+from dnalm.methods.segment_masks import Spans, merged
+
+NOT_FEATURES = ("#", "track", "browser")
+GFF_COLUMNS = 9
+LARGEST_POSITION = 2**40
+# What published segmenters call features, and what annotations call them (Sequence Ontology, GENCODE, Ensembl, RefSeq).
+SYNONYMS = {
+    "5UTR": ("five_prime_UTR", "five_prime_utr", "5UTR", "5'UTR"),
+    "3UTR": ("three_prime_UTR", "three_prime_utr", "3UTR", "3'UTR"),
+    "polyA_signal": ("polyA_signal", "polyA_signal_sequence"),
+}
+# Features that are genes of a kind, by what GENCODE, Ensembl and RefSeq call the kind.
+GENES = {
+    "protein_coding_gene": ("protein_coding",),
+    "lncRNA": ("lncRNA", "lincRNA", "lnc_RNA"),
+    "tRNA": ("tRNA", "Mt_tRNA"),
+    "rRNA": ("rRNA", "Mt_rRNA"),
+}
+KIND = re.compile(r'\b(?:gene_type|gene_biotype|biotype)[= ]"?([^";]+)')
+NAME = re.compile(r"(?:^|;)\s*Name=([^;]+)")
+
+
+@dataclass(frozen=True, slots=True)
+class Feature:
+    """An annotated feature: bases [start, end), 0-based, of a contig; the names that it goes by; its line in the file."""
+
+    contig: str
+    start: int
+    end: int
+    names: tuple[str, ...]
+    line: int
+
+
+@dataclass(frozen=True)
+class Annotation:
+    """Where features lie.
+
+    Attributes:
+        spans: contig → feature → spans that neither overlap nor touch, in order.
+        lines: how many lines a feature has.
+        others: names that stand for none of the features, and how many lines have them.
+        furthest: contig → the last base that any line names, whatever it is called.
+    """
+
+    spans: dict[str, dict[str, Spans]]
+    lines: Counter[str]
+    others: Counter[str]
+    furthest: dict[str, int]
+
+    def of(self, contig: str, feature: str) -> Spans:
+        """Return the spans of a feature on a contig; shape (spans, 2)."""
+        return self.spans.get(contig, {}).get(feature, np.zeros((0, 2), dtype=np.int64))
+
+
+def read_annotation(path: Path, features: Sequence[str] | None = None) -> Annotation:
+    """Return the features of a file; those that overlap or touch, on either strand, become one.
+
+    Args:
+        path: GTF, GFF3, or BED with names.
+        features: which; None for all names that there are.
+
+    Raises:
+        UserError: a line is no feature, or there is none.
+    """
+    found: dict[str, dict[str, list[tuple[int, int]]]] = {}
+    lines: Counter[str] = Counter()
+    others: Counter[str] = Counter()
+    furthest: dict[str, int] = {}
+    wanted = None if features is None else set(features)
+    for feature in read_features(path):
+        furthest[feature.contig] = max(furthest.get(feature.contig, 0), feature.end)
+        names = feature.names[:1] if wanted is None else [name for name in feature.names if name in wanted]
+        if not names:
+            others[feature.names[0]] += 1
+        for name in names:
+            lines[name] += 1
+            found.setdefault(feature.contig, {}).setdefault(name, []).append((feature.start, feature.end))
+    spans = {contig: {name: merged(spans) for name, spans in inside.items()} for contig, inside in found.items()}
+    return Annotation(spans, lines, others, furthest)
+
+
+def read_features(path: Path) -> Iterator[Feature]:
+    """Yield the features in the order of the file.
+
+    A feature of GTF or GFF3 goes by its type (column 3), by its `Name` where DNA-LM wrote it, and as a gene by its kind; a
+    feature of BED by its name (column 4). Names that published segmenters use are told from those of annotations.
+
+    Raises:
+        UserError: a line is no feature, one is empty, or there is none.
+    """
+    if not path.is_file():
+        raise UserError(f"'{path}' is no plain file; give GTF, GFF3 or BED.")
+    number = found = 0
+    try:
+        with path.open("rb") as file:
+            compressed = file.read(2) == b"\x1f\x8b"
+        with gzip.open(path, "rt", encoding="utf-8") if compressed else path.open(encoding="utf-8") as lines:
+            for number, line in enumerate(lines, start=1):
+                if line.startswith("##FASTA"):
+                    break
+                if not line.strip() or line.startswith(NOT_FEATURES):
+                    continue
+                found += 1
+                yield _feature(line.rstrip("\r\n").split("\t"), number, path.name)
+    except (EOFError, OSError, UnicodeDecodeError) as error:
+        raise UserError(
+            f"The file '{path.name}' cannot be read as text after line {number}; give GTF, GFF3 or BED."
+        ) from error
+    if not found:
+        raise UserError(f"The file '{path.name}' has no feature; give GTF, GFF3 or BED with at least one.")
+
+
+def _feature(columns: list[str], number: int, file: str) -> Feature:
+    where = f"Line {number} of '{file}'"
+    try:
+        if len(columns) == GFF_COLUMNS and not columns[1].isdigit():
+            contig, start, end = columns[0], int(columns[3]) - 1, int(columns[4])
+            names = _gff_names(columns[1], columns[2], columns[8])
+        else:
+            contig, start, end = columns[0], int(columns[1]), int(columns[2])
+            names = (columns[3].strip(),)
+    except (IndexError, ValueError) as error:
+        raise UserError(
+            f"{where} is no named feature; BED has contig, start, end and name separated by tabs, GTF and GFF3 9 columns."
+        ) from error
+    if start < 0 or end > LARGEST_POSITION:
+        raise UserError(f"{where} lies outside of the contig '{shown(contig)}'; correct the feature.")
+    if end <= start:
+        raise UserError(f"{where} is a feature of length {end - start}; its end must lie behind its start.")
+    if not names[0]:
+        raise UserError(f"{where} has no name; name the feature that it is, as the model does.")
+    return Feature(contig, start, end, names, number)
+
+
+def _gff_names(source: str, kind: str, attributes: str) -> tuple[str, ...]:
+    own = NAME.search(attributes)
+    names = [own[1]] if own and source == "DNA-LM" else []
+    names.append(kind)
+    names += [name for name, synonyms in SYNONYMS.items() if kind in synonyms]
+    if kind.endswith("gene") and (said := KIND.search(attributes)):
+        names += [name for name, kinds in GENES.items() if said[1] in kinds]
+    return tuple(dict.fromkeys(names))
+
+
+def lacking(features: Sequence[str], annotation: Annotation, file: str) -> UserError:
+    """Return the sentence for features of which an annotation has none."""
+    known = ", ".join(f"'{shown(name, 40)}'" for name, _ in annotation.others.most_common(5)) or "none"
+    return UserError(
+        f"The annotation '{file}' has no {', '.join(map(repr, features[:5]))} (it has {known}); name its features as in "
+        "column 3 of GTF and GFF3, or column 4 of BED."
+    )
+
+
+def contigs_in_common(annotation: Annotation, contigs: Mapping[str, int], file: str) -> list[str]:
+    """Return the contigs that an annotation and a genome share, in the genome's order.
+
+    Raises:
+        UserError: there is none, or a feature ends behind its contig.
+    """
+    shared = [contig for contig in contigs if contig in annotation.furthest]
+    if not shared:
+        theirs, ours = (", ".join(list(names)[:3]) for names in (annotation.furthest, contigs))
+        raise UserError(
+            f"The annotation '{file}' shares no contig with the sequences ({theirs} … against {ours} …); use the "
+            "annotation of the same genome."
+        )
+    for contig in shared:
+        if annotation.furthest[contig] > contigs[contig]:
+            raise UserError(
+                f"The annotation '{file}' has a feature that ends at {annotation.furthest[contig]:,} of '{contig}', which "
+                f"ends at {contigs[contig]:,}; use the annotation of the same genome."
+            )
+    return shared
