@@ -1,9 +1,11 @@
 """How sure a model may be, and from which probability on a label is called: chosen on validation, never on what tests."""
 
+from typing import Any
+
 import numpy as np
 from numpy.typing import NDArray
 
-Floats = NDArray[np.float64]
+Floats = NDArray[np.floating[Any]]
 
 LOWEST, HIGHEST = 0.05, 20.0  # temperatures
 FEWEST = 10  # of each side, from which a threshold is chosen; the half below

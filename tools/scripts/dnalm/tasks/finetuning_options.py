@@ -1,6 +1,6 @@
 """What a user chooses of a fine-tuning, and what contradicts."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
@@ -93,3 +93,10 @@ def refuse_contradictions(options: FinetuningOptions) -> None:
         raise UserError("A probe has no checkpoint to go on from; choose the method that the checkpoint is of.")
     if options.task != "classify" and options.class_weights != "none":
         raise UserError("Weights of classes are for the task classify; leave them out.")
+
+
+def filled(options: FinetuningOptions) -> FinetuningOptions:
+    """Return the options with the method's own learning rate where the user chose none."""
+    if options.learning_rate is not None:
+        return options
+    return replace(options, learning_rate=LEARNING_RATES[options.method])

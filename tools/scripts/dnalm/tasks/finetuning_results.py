@@ -14,7 +14,7 @@ from dnalm.methods.statistics import Statistic, bootstrap_difference, bootstrap_
 from dnalm.models.head_config import HeadFacts
 from dnalm.tasks.finetuning_split import Dataset
 
-Floats = NDArray[np.float64]
+Floats = NDArray[np.floating[Any]]
 
 REPEATS, FEWER, MANY = 1_000, 200, 50  # resamples; with many labels fewer
 DECIDING = {"classify": "auroc", "multilabel": "auroc", "regress": "r2"}  # by which methods are compared
