@@ -51,24 +51,15 @@ def parser() -> argparse.ArgumentParser:
     )
     data.add_argument("--group-column", help="whose groups stay together")
     data.add_argument("--split-column", default="split", help="with train, validation and test")
-    data.add_argument(
-        "--validation-fraction", type=number_between(float, 0.01, 0.8), default=0.1, help="share of the sequences"
-    )
-    data.add_argument(
-        "--test-fraction", type=number_between(float, 0.01, 0.8), default=0.2, help="share of the sequences"
-    )
+    data.add_argument("--validation-fraction", type=number_between(float, 0.01, 0.8), default=0.1, help="of all")
+    data.add_argument("--test-fraction", type=number_between(float, 0.01, 0.8), default=0.2, help="of all")
     data.add_argument("--baselines", choices=["all", "none"], default="all", help="measured beside the model")
     training = options.add_argument_group("training")
     training.add_argument(
-        "--class-weights",
-        choices=["none", "balanced"],
-        default="none",
-        help="whether rare classes count more, so that all count alike",
+        "--class-weights", choices=["none", "balanced"], default="none", help="whether all classes count alike"
     )
     training.add_argument("--rank", type=number_between(int, 1, 1_024), default=8, help="of LoRA's matrices")
-    training.add_argument(
-        "--epochs", type=number_between(float, 0.001, 100_000), default=10.0, help="passes over the data"
-    )
+    training.add_argument("--epochs", type=number_between(float, 0.001, 1e5), default=10.0, help="passes over the data")
     training.add_argument("--max-steps", type=number_between(int, 1, MOST), help="whatever the epochs say")
     training.add_argument("--batch-size", type=number_between(int, 1, 100_000), default=16, help="sequences a step")
     training.add_argument(
@@ -81,9 +72,7 @@ def parser() -> argparse.ArgumentParser:
         "--learning-rate", type=number_between(float, 0, 1), help="its highest; by default the method's own"
     )
     training.add_argument("--weight-decay", type=number_between(float, 0, 1), default=0.01, help="of AdamW")
-    training.add_argument(
-        "--warmup", type=number_between(float, 0, 1), default=0.05, help="share of the steps to raise the rate over"
-    )
+    training.add_argument("--warmup", type=number_between(float, 0, 1), default=0.05, help="share of the steps")
     training.add_argument(
         "--patience",
         type=number_between(int, 0, 10_000),

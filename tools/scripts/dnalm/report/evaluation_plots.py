@@ -225,7 +225,7 @@ def _points(axes: Any, x: Floats, y: Floats) -> None:
 
 
 def _draw_methods(axes: Any, measure: str, bars: Sequence[Bar]) -> None:
-    _title(axes, f"{measure} of each method, 95 % interval")
+    _title(axes, f"{measure} by method, 95 % intervals")
     for place, bar in enumerate(reversed(bars)):
         color = PALETTE[0] if place == 0 else OTHER
         if not np.isnan(bar.low):
