@@ -81,7 +81,7 @@ def make_dataset(options: FinetuningOptions, collection: Collection) -> Dataset:
         sides[kept],
         None if clusters is None else clusters[kept],
     )
-    _refuse_empty_sides(options, dataset, counts)
+    _check_sides(options, dataset, counts)
     _count_near_duplicates(dataset, counts)
     for side, name in enumerate(SIDES):
         counts[f"{name}_sequences"] = len(dataset.of(side))
@@ -183,7 +183,8 @@ def _remove_leaks(examples: Sequence[Example], sides: NDArray[np.int64], counts:
     return kept
 
 
-def _refuse_empty_sides(options: FinetuningOptions, dataset: Dataset, counts: Counter[str]) -> None:
+def _check_sides(options: FinetuningOptions, dataset: Dataset, counts: Counter[str]) -> None:
+    """Raise UserError if a side lacks what it needs; tell what cannot be measured."""
     leaks = sum(counts[f"{how}_{side}"] for how in ("same_in", "overlaps") for side in ("test", "validation"))
     because = f" after {leaks:,} were left out that {SIDES[TEST]} or {SIDES[VALIDATE]} has" if leaks else ""
     ways = "more sequences, another split" + (", or sequences that overlap less" if leaks else "")
@@ -204,6 +205,17 @@ def _refuse_empty_sides(options: FinetuningOptions, dataset: Dataset, counts: Co
         what = "sequences to tell it from" if dataset.task != "classify" else "sequence to train on"
         raise UserError(
             f"The split '{options.split}' leaves '{shown(dataset.labels[lacking[0]])}' no {what}{because}; give {ways}."
+        )
+    tested = set(dataset.targets[dataset.of(TEST)].tolist()) if dataset.task == "classify" else set()
+    if len(tested) == 1:
+        raise UserError(
+            f"The split '{options.split}' leaves the class '{shown(dataset.labels[tested.pop()])}' alone to test with"
+            f"{because}; give {ways}."
+        )
+    if tested and (untested := [label for number, label in enumerate(dataset.labels) if number not in tested]):
+        print(
+            f"Warning: classes that no test sequence has: {', '.join(map(shown, untested[:6]))}"
+            + " …" * (len(untested) > 6)
         )
 
 
