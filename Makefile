@@ -1,22 +1,27 @@
-# `make demo` and `make test` do all their own set-up: three environments in .environments/, made once.
-#   tools    what the tools need (scripts/requirements.txt), and what checks them
-#   galaxy   a real Galaxy from packages
-#   planemo  the linter and builder of Galaxy tools
+# Every target does all its own set-up: environments in .environments/, each made once.
+#   tools     what the tools need (scripts/requirements.txt), and what checks them
+#   galaxy    a real Galaxy from packages, with total-perspective-vortex
+#   planemo   the linter and builder of Galaxy tools
+#   toolshed  a Tool Shed from packages, and what installs from it into a Galaxy (for `make test-shed` alone)
+#   pulsar    what runs jobs on a remote machine (for `make test-cluster` alone)
 PYTHON ?= python3
 SERVE ?= # options of tests/galaxy/serve.py
 ENVIRONMENTS := .environments
 TOOLS := $(ENVIRONMENTS)/tools/bin
 PLANEMO := $(ENVIRONMENTS)/planemo/bin/planemo
 MADE := $(foreach name,tools galaxy planemo,$(ENVIRONMENTS)/$(name)/.made)
+MADE_APART := $(foreach name,toolshed pulsar,$(ENVIRONMENTS)/$(name)/.made)
 PIP_QUIET := --quiet --disable-pip-version-check --no-input
 
-.PHONY: help demo demo-model serve test lint unit benchmark environments clean
+.PHONY: help demo demo-model serve test test-shed test-cluster lint unit benchmark environments clean
 
 help:
 	@echo "make demo    run the suite in a real Galaxy on demo data; results in demo-results/"
 	@echo "make demo-model  train the demo model anew, on a cut of human chr1, and compare it with Markov chains"
 	@echo "make serve   keep a Galaxy with the suite open for you"
 	@echo "make test    all checks and tests"
+	@echo "make test-shed     the same tests with the suite installed from a Tool Shed of this machine"
+	@echo "make test-cluster  jobs by Slurm and by Pulsar on this machine (root on Debian or Ubuntu)"
 	@echo "make lint    format, types, tool forms"
 	@echo "make unit    the tests that need no Galaxy"
 	@echo "make benchmark  ratios of speed, each measured in one run; results in benchmark-results/ (an hour or two)"
@@ -34,6 +39,12 @@ serve: environments
 
 test: lint
 	$(TOOLS)/python -m pytest --verbose --durations=10
+
+test-shed: environments $(ENVIRONMENTS)/toolshed/.made
+	$(TOOLS)/python -m pytest --verbose tests/shed
+
+test-cluster: environments $(ENVIRONMENTS)/pulsar/.made
+	$(TOOLS)/python -m pytest --verbose tests/cluster
 
 unit: environments
 	$(TOOLS)/python -m pytest tests/unit tests/parity tests/robustness
@@ -56,8 +67,10 @@ environments:
 $(ENVIRONMENTS)/tools/.made: scripts/requirements.txt tests/requirements.txt
 $(ENVIRONMENTS)/galaxy/.made: tests/requirements-galaxy.txt
 $(ENVIRONMENTS)/planemo/.made: tests/requirements-planemo.txt
+$(ENVIRONMENTS)/toolshed/.made: tests/requirements-toolshed.txt
+$(ENVIRONMENTS)/pulsar/.made: tests/requirements-pulsar.txt
 
-$(MADE): $(ENVIRONMENTS)/%/.made:
+$(MADE) $(MADE_APART): $(ENVIRONMENTS)/%/.made:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed: make PYTHON=python3.11")'
 	@echo "Making the environment $(@D), once; this takes a minute or three"
 	@rm -rf $(@D)

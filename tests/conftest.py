@@ -133,11 +133,29 @@ def run_embed(capsys: pytest.CaptureFixture[str]) -> Iterator[Run]:
 
 
 @pytest.fixture
+def run_attention(capsys: pytest.CaptureFixture[str]) -> Iterator[Run]:
+    """Run dnalm_attention's entry script in this process: exit code, stdout, stderr."""
+    import dnalm_attention
+
+    yield from running(dnalm_attention.parser, dnalm_attention.attention, capsys)
+
+
+@pytest.fixture
 def run_predict(capsys: pytest.CaptureFixture[str]) -> Iterator[Run]:
     """Run dnalm_predict's entry script in this process: exit code, stdout, stderr."""
     import dnalm_predict
 
     yield from running(dnalm_predict.parser, dnalm_predict.predict, capsys)
+
+
+@pytest.fixture(scope="session")
+def segmenter_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A SegmentNT of 3-mers with random weights, whose probabilities change from base to base: CDS, rRNA, tRNA."""
+    from make_test_data import write_random_segmenter
+
+    path = tmp_path_factory.mktemp("segmenter") / "segmenter.safetensors"
+    write_random_segmenter(path)
+    return path
 
 
 @pytest.fixture
@@ -157,11 +175,35 @@ def run_project(capsys: pytest.CaptureFixture[str]) -> Iterator[Run]:
 
 
 @pytest.fixture
+def run_embed_cells(capsys: pytest.CaptureFixture[str]) -> Iterator[Run]:
+    """Run dnalm_embed_cells' entry script in this process: exit code, stdout, stderr."""
+    import dnalm_embed_cells
+
+    yield from running(dnalm_embed_cells.parser, dnalm_embed_cells.embed_cells, capsys)
+
+
+@pytest.fixture
 def run_compare(capsys: pytest.CaptureFixture[str]) -> Iterator[Run]:
     """Run dnalm_compare_scores's entry script in this process: exit code, stdout, stderr."""
     import dnalm_compare_scores
 
     yield from running(dnalm_compare_scores.parser, dnalm_compare_scores.compare, capsys)
+
+
+@pytest.fixture
+def run_split(capsys: pytest.CaptureFixture[str]) -> Iterator[Run]:
+    """Run dnalm_split's entry script in this process: exit code, stdout, stderr."""
+    import dnalm_split
+
+    yield from running(dnalm_split.parser, dnalm_split.split, capsys)
+
+
+@pytest.fixture
+def run_merge(capsys: pytest.CaptureFixture[str]) -> Iterator[Run]:
+    """Run dnalm_merge's entry script in this process: exit code, stdout, stderr."""
+    import dnalm_merge
+
+    yield from running(dnalm_merge.parser, dnalm_merge.merge, capsys)
 
 
 @pytest.fixture
@@ -240,6 +282,14 @@ def run_generate(capsys: pytest.CaptureFixture[str]) -> Iterator[Run]:
 
 
 @pytest.fixture
+def run_finetune_segments(capsys: pytest.CaptureFixture[str]) -> Iterator[Run]:
+    """Run dnalm_finetune_segments' entry script in this process: exit code, stdout, stderr."""
+    import dnalm_finetune_segments
+
+    yield from running(dnalm_finetune_segments.parser, dnalm_finetune_segments.finetune, capsys)
+
+
+@pytest.fixture
 def run_evaluate_segments(capsys: pytest.CaptureFixture[str]) -> Iterator[Run]:
     """Run dnalm_evaluate_segments' entry script in this process: exit code, stdout, stderr."""
     import dnalm_evaluate_segments
@@ -269,20 +319,39 @@ def running(
 
 
 @pytest.fixture(scope="session")
-def archives(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+def repositories(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """A copy of what the Tool Shed's repositories, of the suite and of the data manager, are made of."""
+    # planemo writes an archive beside the folder it is made of.
+    suite = tmp_path_factory.mktemp("tool-shed") / "suite"
+    shutil.copytree(REPOSITORY, suite, symlinks=True, ignore=NOT_SHIPPED)
+    return {"suite": suite, "data_manager": suite / "tools" / "data_manager"}
+
+
+@pytest.fixture(scope="session")
+def archives(repositories: dict[str, Path]) -> dict[str, Path]:
     """Build the Tool Shed's archives, of the suite and of the data manager, and unpack each into an empty folder."""
-    folder = tmp_path_factory.mktemp("tool-shed")
-    # A copy, because planemo writes an archive beside the folder it is made of.
-    shutil.copytree(REPOSITORY, folder / "suite", symlinks=True, ignore=NOT_SHIPPED)
+    folder = repositories["suite"].parent
     unpacked = {}
-    for name, place in {"suite": folder / "suite", "data_manager": folder / "suite" / "tools" / "data_manager"}.items():
+    for name, place in repositories.items():
         planemo = ENVIRONMENTS / "planemo" / "bin" / "planemo"
         subprocess.run([planemo, "shed_build", place], check=True, cwd=folder, stdin=subprocess.DEVNULL)
         unpacked[name] = folder / "unpacked" / name
         with tarfile.open(place.with_name(f"{name}.tar.gz")) as archive:
             archive.extractall(unpacked[name], filter="data")
-    shutil.rmtree(folder / "suite")
     return unpacked
+
+
+@pytest.fixture(scope="session")
+def announce(request: pytest.FixtureRequest) -> Callable[[str], None]:
+    """Say a line at once, whatever pytest captures."""
+    reporter = request.config.pluginmanager.getplugin("terminalreporter")
+    capture = request.config.pluginmanager.getplugin("capturemanager")
+
+    def say(line: str) -> None:
+        with capture.global_and_fixture_disabled():
+            reporter.write_line(line)
+
+    return say
 
 
 @pytest.fixture(scope="session")

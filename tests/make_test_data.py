@@ -13,7 +13,11 @@ import itertools
 import json
 import sys
 import tempfile
+<<<<<<< HEAD
 from collections.abc import Iterator
+=======
+from contextlib import closing
+>>>>>>> main
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -22,6 +26,7 @@ import anndata
 import numpy as np
 import pandas as pd
 import pyBigWig
+import pysam
 import torch
 import transformers
 from sklearn.linear_model import LogisticRegression, Ridge
@@ -32,9 +37,11 @@ sys.path.insert(0, str(Path(__file__).parent.parent / "tools" / "scripts"))
 import dnalm_embed
 import dnalm_finetune
 import dnalm_pretrain
+import dnalm_split
 from dnalm.engine import training
 from dnalm.engine.devices import prepare_machine
 from dnalm.engine.representations import ModelChoices, ModelRepresentation
+from dnalm.formats.bigwig import BigWigWriter, Chromosomes
 from dnalm.formats.fasta import FastaReader
 from dnalm.models import nucleotide_transformer_v2
 from dnalm.models.head_config import HeadFacts
@@ -47,6 +54,57 @@ WIDTH = 80  # bases a line
 CUTS = {"ecoli": (100_000, 220_000), "human": (600_000, 720_000)}  # 0-based half-open
 SOURCES = {"ecoli": "NZ_CP027599.1", "human": "chr1"}
 WINDOWS, WINDOW = 40, 600
+# Known variants of the mitochondrion by position on rCRS: https://www.mitomap.org (Lott et al. 2013,
+# doi:10.1002/0471250953.bi0123s44).
+SUBSTITUTIONS = {
+    "pathogenic": {
+        "MT-RNR1": ["1494C>T", "1555A>G"],
+        "MT-TL1": ["3243A>G", "3271T>C"],
+        "MT-ND1": ["3460G>A"],
+        "MT-TK": ["8344A>G", "8356T>C"],
+        "MT-ATP6": ["8993T>G,C", "9176T>C"],
+        "MT-ND3": ["10191T>C"],
+        "MT-ND4": ["11778G>A"],
+        "MT-ND5": ["13513G>A"],
+        "MT-ND6": ["14459G>A", "14484T>C"],
+        "MT-TE": ["14709T>C"],
+    },
+    "common": {
+        "MT-CR": ["73A>G", "263A>G", "16223C>T", "16519T>C"],
+        "MT-RNR1": ["750A>G", "1438A>G"],
+        "MT-RNR2": ["2706A>G"],
+        "MT-ND2": ["4769A>G"],
+        "MT-CO1": ["7028C>T"],
+        "MT-ATP6": ["8860A>G"],
+        "MT-ND3": ["10398A>G"],
+        "MT-ND4": ["11719G>A"],
+        "MT-ND5": ["12705C>T"],
+        "MT-CYB": ["14766C>T", "15326A>G"],
+    },
+}
+# Name → class, gene, first and last base that go (1-based; last before first: none goes), and what comes.
+INDELS = {
+    "m.315.1C": ("common", "MT-CR", 316, 315, "C"),
+    "m.523_524del": ("common", "MT-CR", 523, 524, ""),
+    "m.8281_8289del": ("common", "MT-NC7", 8281, 8289, ""),
+}
+COMMON_DELETION = (8470, 13446)  # of 4,977 bases, in Kearns-Sayre syndrome
+VCF_HEADER = """##fileformat=VCFv4.2
+##reference=NC_012920.1
+##contig=<ID=human_mitochondrion,length=16569>
+##ALT=<ID=DEL,Description="Deletion">
+##INFO=<ID=CLASS,Number=1,Type=String,Description="pathogenic, or common in healthy people">
+##INFO=<ID=GENE,Number=1,Type=String,Description="Gene, or MT-CR for the control region">
+##INFO=<ID=END,Number=1,Type=Integer,Description="Last base of a symbolic allele">
+#CHROM	POS	ID	REF	ALT	QUAL	FILTER	INFO
+"""
+# Exon 11 of CFTR around F508, a silent change, and the deletion of cystic fibrosis.
+CFTR = {
+    "wild_type": "ATTAAAGAAAATATCATCTTTGGTGTTTCCTAT",
+    "silent": "ATAAAAGAAAATATCATCTTTGGTGTTTCCTAT",
+    "delta_F508": "ATTAAAGAAAATATCATTGGTGTTTCCTAT",
+}
+TRANSFER_RNA = (3_229, 3_304)  # MT-TL1, 0-based half-open
 PEPTIDE = "MAKELFINGPEPTIDESTANDSFARAWAYFRQMDNA"  # no protein of nature
 
 
@@ -74,11 +132,12 @@ def main() -> None:
     (output / "protein.fasta").write_text(_fasta("peptide", PEPTIDE))
     write_random_model(output / "random_model.safetensors")
     write_sequence_table(output / "sequences.csv", genomes["mitochondrion"])
+    write_variants(output, genomes["mitochondrion"])
     write_checkpoint(output)
     write_published_model(output / "published_model")
     write_embeddings(output)
     write_scores(output)
-    write_random_segmenter(output / "segmenter.safetensors")
+    write_shards(output, genomes["mitochondrion"])
     write_classifier_of_genomes(output, genomes)
     write_regressor_of_gc(output, genomes)
     write_features(output)
@@ -131,6 +190,49 @@ def write_sequence_table(path: Path, genome: str) -> None:
     """Write 60 neighbours of 200 bases as a table, in the layout of a tutorial on language models."""
     rows = [f"{genome[start : start + 200]}" for start in range(0, 12_000, 200)]
     path.write_text("text\n" + "".join(f"{row}\n" for row in rows))
+
+
+def write_variants(folder: Path, genome: str) -> None:
+    """Write the mitochondrion's known variants, sorted, each REF checked; the bases of a tRNA; and CFTR's pairs."""
+    records = []
+    for kind, genes in SUBSTITUTIONS.items():
+        for gene, changes in genes.items():
+            for change in changes:
+                place, alternatives = change.split(">")
+                position, reference = int(place[:-1]), place[-1]
+                assert genome[position - 1] == reference, change
+                name = ";".join(f"m.{place}>{letter}" for letter in alternatives.split(","))
+                records.append((position, name, reference, alternatives, f"CLASS={kind};GENE={gene}"))
+    for name, (kind, gene, first, last, inserted) in INDELS.items():
+        records.append((*_left_aligned(genome, first, last, inserted, name), f"CLASS={kind};GENE={gene}"))
+    first, last = COMMON_DELETION
+    told = f"CLASS=pathogenic;GENE=.;END={last}"
+    records.append((first - 1, "common_deletion", genome[first - 2], "<DEL>", told))
+    lines = [
+        f"human_mitochondrion\t{position}\t{name}\t{reference}\t{alternative}\t.\t.\t{info}\n"
+        for position, name, reference, alternative, info in sorted(records)
+    ]
+    (folder / "mitochondrial_variants.vcf").write_text(VCF_HEADER + "".join(lines))
+    for kind in SUBSTITUTIONS:
+        (folder / f"{kind}_variants.vcf").write_text(
+            VCF_HEADER + "".join(line for line in lines if f"={kind};" in line)
+        )
+    start, end = TRANSFER_RNA
+    (folder / "transfer_rna.bed").write_text(f"human_mitochondrion\t{start}\t{end}\tMT-TL1\t0\t+\n")
+    changed = [name for name in CFTR if name != "wild_type"]
+    (folder / "cftr_reference.fasta").write_text("".join(_fasta("wild_type", CFTR["wild_type"]) for _ in changed))
+    (folder / "cftr_alternative.fasta").write_text("".join(_fasta(name, CFTR[name]) for name in changed))
+
+
+def _left_aligned(genome: str, first: int, last: int, inserted: str, name: str) -> tuple[int, str, str, str]:
+    """Return an insertion or deletion as VCF has it: POS, ID, REF, ALT, as far left as it can stand."""
+    gone = genome[first - 1 : last]
+    while genome[first - 2] == (gone or inserted)[-1]:
+        first -= 1
+        gone = (genome[first - 1] + gone)[: len(gone)]
+        inserted = (genome[first - 1] + inserted)[: len(inserted)]
+    before = genome[first - 2]
+    return first - 1, name, before + gone, before + inserted
 
 
 def write_checkpoint(folder: Path) -> None:
@@ -453,6 +555,46 @@ def write_scores(folder: Path) -> None:
     first.loc[40, "llr_masked"] = "failed"
     first.to_csv(folder / "scores_first.tsv", sep="\t", index=False)
     second.to_csv(folder / "scores_second.tsv", sep="\t", index=False)
+
+
+def write_shards(folder: Path, genome: str) -> None:
+    """Write shards of every kind that is merged, two each, and variants to split; the embeddings are real, in two jobs."""
+    shards = folder / "shards"
+    shards.mkdir(exist_ok=True)
+    with tempfile.TemporaryDirectory() as pieces:
+        options = ["--sequences", folder / "two_genomes.fasta", "--shards", 2, "--output-directory", f"{pieces}/split"]
+        dnalm_split.split(dnalm_split.parser().parse_args([*map(str, options)]))
+        for number in (1, 2):
+            for suffix in ("h5ad", "parquet"):
+                options = ["--sequences", f"{pieces}/split/shard_{number}.fasta", "--threads", 1]
+                options += ["--model", folder / "random_model.safetensors", "--output-format", suffix]
+                options += ["--output", shards / f"embeddings_{number}.{suffix}"]
+                options += ["--summary", shards / f"summary_{number}.tsv"]
+                dnalm_embed.embed(dnalm_embed.parser().parse_args([*map(str, options)]))
+    pysam.faidx("--fai-idx", str(shards / "genome.fai"), str(folder / "human_mitochondrion.fasta"))
+    header = f"##fileformat=VCFv4.2\n##contig=<ID=human_mitochondrion,length={len(genome)}>\n"
+    header += "#CHROM\tPOS\tID\tREF\tALT\tQUAL\tFILTER\tINFO"
+    others = {"A": "G", "C": "T,A", "G": "A", "T": "C"}
+    records = [
+        f"human_mitochondrion\t{position}\t.\t{genome[position - 1]}\t{others[genome[position - 1]]}\t.\t.\t."
+        for position in range(200, 2_200, 200)
+    ]
+    (shards / "variants.vcf").write_text("\n".join([header, *records]) + "\n")
+    fields = '##INFO=<ID=LLR,Number=A,Type=Float,Description="Log-likelihood ratio">'
+    lengths = {"human_mitochondrion": len(genome)}
+    for number, part in enumerate((records[:6], records[6:]), start=1):
+        run = {"tool": "dnalm_score_variants", "options": {"score": "llr"}, "counts": {"records": len(part)}}
+        meta, contig, names = header.split("\n")
+        lines = [meta, contig, fields, f"##dnalm={json.dumps(run, sort_keys=True)}", names]
+        lines += [record[:-1] + f"LLR={-0.1 * place:.4g}" for place, record in enumerate(part, start=1)]
+        with closing(pysam.BGZFile(str(shards / f"variants_{number}.vcf.gz"), "wb", None)) as file:
+            file.write("".join(f"{line}\n" for line in lines).encode())
+        start = 8_000 * (number - 1)
+        regions = "".join(f"human_mitochondrion\t{start + 900 * n}\t{start + 900 * n + 350}\n" for n in range(5))
+        (shards / f"calls_{number}.bed").write_text(regions)
+        with BigWigWriter(shards / f"track_{number}.bw", Chromosomes(lengths)) as track:
+            track.append("human_mitochondrion", start, np.linspace(0, number, 8_000, dtype=np.float32).round(3))
+            track.finish()
 
 
 def _gc_content(bases: str) -> str:

@@ -67,6 +67,36 @@ def run_tool(gi: GalaxyInstance, history: str, tool_id: str, inputs: dict[str, A
     return run
 
 
+def invoke(gi: GalaxyInstance, history: str, workflow: dict[str, Any], inputs: dict[str, Any]) -> str:
+    """Import a workflow, start it on inputs (label → dataset or value) and return the invocation's id."""
+    imported = gi.workflows.import_workflow_dict(workflow)["id"]
+    answer = gi.workflows.invoke_workflow(imported, inputs, history_id=history, inputs_by="name")
+    invocation: str = answer["id"]
+    return invocation
+
+
+def save_invocation(gi: GalaxyInstance, history: str, invocation: str, folder: Path) -> list[Path]:
+    """Wait for a workflow's jobs and download every labelled output as `<label>.<suffix>`, a collection as a folder.
+
+    Raises:
+        JobError: a step could not be scheduled, or a job did not end well.
+    """
+    gi.invocations.wait_for_invocation(invocation, maxwait=JOB_LIMIT, interval=0.5, check=False)
+    details = gi.invocations.show_invocation(invocation)
+    if details["state"] in ("failed", "cancelled", "cancelling"):
+        raise JobError(f"The workflow could not be run: {details.get('messages')}")
+    wait_for_jobs(gi, [job["id"] for job in gi.jobs.get_jobs(invocation_id=invocation)])
+    folder.mkdir(parents=True, exist_ok=True)
+    saved = []
+    for label, output in sorted(details["outputs"].items()):
+        gi.datasets.wait_for_dataset(output["id"], maxwait=JOB_LIMIT, interval=0.5, check=False)
+        saved.append(save_dataset(gi, output["id"], folder / file_name(label)))
+    for label, output in sorted(details["output_collections"].items()):
+        elements = gi.dataset_collections.wait_for_dataset_collection(output["id"], maxwait=JOB_LIMIT)["elements"]
+        saved += save_elements(gi, elements, folder / file_name(label))
+    return saved
+
+
 def wait_for_jobs(gi: GalaxyInstance, jobs: list[str]) -> None:
     """Wait for jobs; raises JobError with the stderr of the first that did not end well."""
     for job in jobs:

@@ -44,6 +44,7 @@ class Layout:
     repository: Path
     environments: Path
     data_manager: Path | None = None
+    tool_shed: str = ""
 
     @property
     def config(self) -> Path:
@@ -77,6 +78,7 @@ def write(
     layout.data.mkdir(parents=True, exist_ok=True)
     kept = kept_secrets(layout.secrets)
     write_tool_conf(layout)
+    write_tool_shed_conf(layout)
     write_data_tables(layout)
     write_dependencies(layout)
     write_genomes(layout)
@@ -135,7 +137,10 @@ def galaxy_yml(layout: Layout, port: int, admin_key: str, id_secret: str) -> dic
             "bootstrap_admin_api_key": admin_key,
             "id_secret": id_secret,
             "allow_path_paste": True,
-            "tool_config_file": str(config / "tool_conf.xml"),
+            "tool_config_file": f"{config / 'tool_conf.xml'},{config / 'shed_tool_conf.xml'}",
+            "tool_sheds_config_file": str(config / "tool_sheds_conf.xml"),
+            "shed_tool_data_table_config": str(config / "shed_tool_data_table_conf.xml"),
+            "shed_data_manager_config_file": str(config / "shed_data_manager_conf.xml"),
             "tool_path": str(layout.bundled_tools),
             "tool_data_path": str(layout.data / "tool-data"),
             "tool_data_table_config_path": str(config / "tool_data_table_conf.xml"),
@@ -195,14 +200,29 @@ def xml_root(path: Path) -> ElementTree.Element:
 
 
 def write_tool_conf(layout: Layout) -> None:
-    """Write the tool panel: the upload tool and the repository's tools in one section."""
+    """Write the tool panel: the upload tool and, unless they come from a Tool Shed, the repository's in one section."""
     toolbox = ElementTree.Element("toolbox")
     upload = ElementTree.SubElement(toolbox, "section", id="getext", name="Get Data")
     ElementTree.SubElement(upload, "tool", file=str(layout.bundled_tools / "data_source" / "upload.xml"))
     section = ElementTree.SubElement(toolbox, "section", id="dnalm", name=SECTION_NAME)
-    for path in tool_files(layout.repository):
+    for path in tool_files(layout.repository) if not layout.tool_shed else []:
         ElementTree.SubElement(section, "tool", file=str(path))
     write_xml(layout.config / "tool_conf.xml", toolbox)
+
+
+def write_tool_shed_conf(layout: Layout) -> None:
+    """Write which Tool Shed may be installed from, if any, and where Galaxy notes what was."""
+    tool_sheds = ElementTree.Element("tool_sheds")
+    if layout.tool_shed:
+        ElementTree.SubElement(tool_sheds, "tool_shed", name="Tool Shed", url=layout.tool_shed)
+    write_xml(layout.config / "tool_sheds_conf.xml", tool_sheds)
+    for name, content in {
+        "shed_tool_conf.xml": ElementTree.Element("toolbox", tool_path=str(layout.data / "shed_tools")),
+        "shed_tool_data_table_conf.xml": ElementTree.Element("tables"),
+        "shed_data_manager_conf.xml": ElementTree.Element("data_managers"),
+    }.items():
+        if not (layout.config / name).exists():
+            write_xml(layout.config / name, content)
 
 
 def write_data_tables(layout: Layout) -> None:
@@ -226,7 +246,7 @@ def write_data_tables(layout: Layout) -> None:
 def write_data_manager_conf(layout: Layout) -> None:
     """Write which data manager there is, as its repository says it, or none."""
     managers = ElementTree.Element("data_managers")
-    if layout.data_manager:
+    if layout.data_manager and not layout.tool_shed:
         managers = xml_root(layout.data_manager / "data_manager_conf.xml")
         managers.set("tool_path", str(layout.data_manager))
     write_xml(layout.config / "data_manager_conf.xml", managers)
@@ -299,6 +319,6 @@ def server_environment(layout: Layout) -> dict[str, str]:
         "PATH": f"{galaxy / 'bin'}:{environment.get('PATH', os.defpath)}",
         "PYTHONUNBUFFERED": "1",
         "GRAVITY_SKIP_SYSTEMD": "1",
-        "GALAXY_TEST_FILE_DIR": str(layout.repository / "test-data"),
     }
-    return environment
+    # Galaxy looks below a tool's folder, and in the whole of a repository that was installed.
+    return environment if layout.tool_shed else environment | {"GALAXY_TEST_FILE_DIR": f"{layout.repository}/test-data"}

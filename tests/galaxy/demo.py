@@ -1,24 +1,23 @@
-"""Embed windows of two genomes in a real Galaxy and map them: the shortest way to see DNA-LM at work."""
+"""Run three workflows in a real Galaxy on the demo data: the shortest way to see DNA-LM at work."""
 
 from __future__ import annotations
 
 import argparse
+import json
 import shutil
 import sys
 from pathlib import Path
+from typing import Any
 
 import bioblend
 import client
 import requests
+import yaml
 from server import GalaxyServer, ServerError
 
 CHECKOUT = Path(__file__).resolve().parents[2]
 RESULTS = CHECKOUT / "demo-results"
-TEST_DATA = CHECKOUT / "test-data"
-KINDS = {
-    "the demo model": {"kind|model_source|select": "installed", "kind|model_source|model": "dnalm_demo"},
-    "4-mers": {"kind|select": "baseline"},
-}
+WORKFLOWS = ("embed-and-map", "score-and-compare", "segment-and-evaluate")
 
 
 def parse_arguments() -> argparse.Namespace:
@@ -30,7 +29,7 @@ def parse_arguments() -> argparse.Namespace:
 
 
 def main() -> int:
-    """Start Galaxy, upload, run, save, stop."""
+    """Start Galaxy, run the workflows on the data of their tests, save, stop."""
     arguments = parse_arguments()
     state = CHECKOUT / ".galaxy" / "demo"
     if arguments.results == RESULTS:  # nothing of an earlier run shall look like a result of this one
@@ -39,19 +38,17 @@ def main() -> int:
     try:
         with GalaxyServer(state, arguments.repository, CHECKOUT / ".environments") as server:
             gi = client.connect(server)
-            history = client.create_history(gi, "DNA-LM demo")
-            print("Uploading windows of E. coli and of human chr1, and a table that says which is which", flush=True)
-            sequences = client.upload(gi, history, TEST_DATA / "two_genomes.fasta", "fasta")
-            genomes = client.upload(gi, history, TEST_DATA / "two_genomes_metadata.tsv", "tabular")
+            invoked = []
+            for name in WORKFLOWS:
+                workflow = json.loads((CHECKOUT / "workflows" / name / f"{name}.ga").read_text())
+                print(f"Uploading, and starting the workflow: {workflow['name']}", flush=True)
+                history = client.create_history(gi, workflow["name"])
+                inputs = {label: uploaded(gi, history, name, value) for label, value in job_of(name).items()}
+                invoked.append((name, history, client.invoke(gi, history, workflow, inputs)))
             saved = []
-            for name, kind in KINDS.items():
-                print(f"Embedding with {name}: dnalm_embed", flush=True)
-                embedded = client.run_tool(gi, history, "dnalm_embed", embedding_inputs(sequences, kind))
-                print("Mapping the embeddings: dnalm_project", flush=True)
-                inputs = map_inputs(embedded.datasets["embeddings"], genomes)
-                mapped = client.run_tool(gi, history, "dnalm_project", inputs)
-                for run in (embedded, mapped):
-                    saved += client.save_outputs(gi, run, arguments.results / name.replace(" ", "_"))
+            for name, history, invocation in invoked:
+                print(f"Waiting for {name}", flush=True)
+                saved += client.save_invocation(gi, history, invocation, arguments.results / name)
         print("The results:")
         for path in saved:
             print(f"  {path}")
@@ -67,20 +64,19 @@ def main() -> int:
     return 0
 
 
-def embedding_inputs(sequences: str, kind: dict[str, str]) -> dict[str, object]:
-    """Return the form of the embedding tool."""
-    return {"input|select": "sequences", "input|sequences": {"src": "hda", "id": sequences}, **kind}
+def job_of(name: str) -> dict[str, Any]:
+    """Return the inputs of a workflow's own first test: label → file or value."""
+    tests = yaml.safe_load((CHECKOUT / "workflows" / name / f"{name}-tests.yml").read_text())
+    job: dict[str, Any] = tests[0]["job"]
+    return job
 
 
-def map_inputs(embeddings: str, genomes: str) -> dict[str, object]:
-    """Return the form of the map: coloured by the second column of a table."""
-    return {
-        "embeddings": {"src": "hda", "id": embeddings},
-        "color|by": "metadata",
-        "color|metadata": {"src": "hda", "id": genomes},
-        "color|metadata_id": "1",
-        "color|color_by": "2",
-    }
+def uploaded(gi: bioblend.galaxy.GalaxyInstance, history: str, name: str, value: Any) -> Any:
+    """Return an input as an invocation takes it; a file is uploaded."""
+    if not isinstance(value, dict):
+        return value
+    path = (CHECKOUT / "workflows" / name / value["path"]).resolve()
+    return {"src": "hda", "id": client.upload(gi, history, path, value["filetype"])}
 
 
 if __name__ == "__main__":

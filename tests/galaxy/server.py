@@ -38,7 +38,7 @@ class GalaxyServer:
     `repository` is the checkout or an unpacked Tool Shed archive, `data_manager` the archive of the data manager (a
     checkout has its own). `job_environment` is what an admin sets for jobs. With `keep_state` histories and the port
     outlive the server; without it every start is from nothing. With `offline_jobs` a job that tries the network fails
-    at once.
+    at once. With the address of a `tool_shed` the tools are not there before they are installed from it.
     """
 
     state_directory: Path
@@ -48,6 +48,7 @@ class GalaxyServer:
     offline_jobs: bool = True
     data_manager: Path | None = None
     job_environment: dict[str, str] = field(default_factory=dict)
+    tool_shed: str = ""
     url: str = field(default="", init=False)
     admin_key: str = field(default="", init=False, repr=False)
     user_key: str = field(default="", init=False, repr=False)
@@ -78,7 +79,9 @@ class GalaxyServer:
     @property
     def layout(self) -> configuration.Layout:
         """Where this server's files are."""
-        return configuration.Layout(self.state_directory, self.repository, self.environments, self.data_manager)
+        return configuration.Layout(
+            self.state_directory, self.repository, self.environments, self.data_manager, self.tool_shed
+        )
 
     def start(self) -> None:
         """Start Galaxy and return when it answers; raises ServerError with the end of the log if it does not."""

@@ -54,6 +54,37 @@ def test_a_model_pretrained_in_a_history_is_embedded_and_generated_with(
     assert (folder / "sequences.fasta").read_text().count(">") == 2
 
 
+def test_sequences_embedded_in_shards_and_merged_are_those_of_one_job(
+    galaxy: GalaxyServer, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    """A job a shard, and the collection of their results merged as it is."""
+    gi = client.connect(galaxy)
+    history = client.create_history(gi, "scatter and gather")
+    sequences = client.upload(gi, history, TEST_DATA / "two_genomes.fasta", "fasta")
+    data = {"src": "hda", "id": sequences}
+    shards = client.run_tool(
+        gi, history, "dnalm_split", {"what|select": "sequences", "what|sequences": data, "shards": "3"}
+    )
+    many = {"batch": True, "values": [{"src": "hdca", "id": shards.collections["sequence_shards"]}]}
+    folders = {}
+    for name, given in {"whole": data, "shards": many}.items():
+        inputs = {"input|select": "sequences", "input|sequences": given}
+        inputs |= {"kind|model_source|select": "installed", "kind|model_source|model": "dnalm_demo"}
+        run = client.run_tool(gi, history, "dnalm_embed", inputs)
+        assert len(run.jobs) == (3 if name == "shards" else 1)
+        if name == "shards":
+            answer = gi.histories.show_history(history, contents=True, types=["dataset_collection"])
+            made = next(found["id"] for found in answer if "embeddings" in found["name"])
+            run = client.run_tool(gi, history, "dnalm_merge", {"shards": {"src": "hdca", "id": made}})
+        folders[name] = tmp_path_factory.mktemp(name)
+        client.save_outputs(gi, run, folders[name])
+    whole = anndata.read_h5ad(folders["whole"] / "embeddings.h5ad")
+    merged = anndata.read_h5ad(folders["shards"] / "output.h5ad")
+    assert whole.obs.equals(merged.obs)
+    assert whole.uns["dnalm"] == merged.uns["dnalm"]
+    np.testing.assert_allclose(whole.X, merged.X, rtol=0, atol=1e-5 * np.abs(whole.X).max())
+
+
 def test_a_failed_job_tells_its_sentence(galaxy: GalaxyServer) -> None:
     gi = client.connect(galaxy)
     history = client.create_history(gi, "failed job")

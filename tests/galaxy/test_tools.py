@@ -1,5 +1,6 @@
 """Every <test> of every form, in a real Galaxy that has only what the Tool Shed ships."""
 
+from collections.abc import Callable
 from xml.etree import ElementTree
 
 import pytest
@@ -11,15 +12,8 @@ TESTS = [(form.stem, index) for form in FORMS for index in range(len(ElementTree
 
 
 @pytest.fixture(scope="module")
-def results(galaxy: GalaxyServer, request: pytest.FixtureRequest) -> dict[tuple[str, int], ToolTestResult]:
+def results(galaxy: GalaxyServer, announce: Callable[[str], None]) -> dict[tuple[str, int], ToolTestResult]:
     """Run them all at once, two at a time, saying each as it ends."""
-    reporter = request.config.pluginmanager.getplugin("terminalreporter")
-    capture = request.config.pluginmanager.getplugin("capturemanager")
-
-    def announce(line: str) -> None:
-        with capture.global_and_fixture_disabled():
-            reporter.write_line(line)
-
     found = run_tool_tests(galaxy, announce=announce)
     return {(result.tool_id, result.index): result for result in found}
 

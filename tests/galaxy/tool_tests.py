@@ -80,8 +80,10 @@ def expected_tests(server: GalaxyServer, tool_id: str | None) -> list[tuple[str,
     files = [*tool_files(server.repository), *data_manager_files(server.data_manager)]
     for identifier in [xml_root(path).get("id", "") for path in files]:
         if tool_id in (None, identifier):
-            counts = [version["count"] for version in summary.get(identifier, {}).values()]
-            expected += [(identifier, index) for index in range(max(sum(counts), 1))]
+            # A tool of a Tool Shed is known by a longer id, which ends with this one and the version.
+            known = next((name for name in summary if identifier in name.split("/")), identifier)
+            counts = [version["count"] for version in summary.get(known, {}).values()]
+            expected += [(known, index) for index in range(max(sum(counts), 1))]
     return expected
 
 
@@ -118,7 +120,8 @@ def verdicts(command: list[str], server: GalaxyServer, folder: Path) -> Iterator
 def readable_name(name: str) -> str:
     """Turn `tool/version-0` into `tool, test 1`: people count the tests of an XML from one."""
     tool, _, index = name.rpartition("-")
-    return f"{tool.partition('/')[0]}, test {int(index) + 1}"
+    parts = tool.split("/")  # of a Tool Shed: its address, repos, owner, repository, tool, version
+    return f"{parts[4 if 'repos' in parts else 0]}, test {int(index) + 1}"
 
 
 def read_result(record: dict[str, Any]) -> ToolTestResult:

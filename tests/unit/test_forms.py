@@ -10,7 +10,7 @@ from conftest import FORMS
 from galaxy.util.xml_macros import load
 
 # What the destination, the admin or Galaxy itself sets: never on a form.
-MACHINE = {"--device", "--threads", "--batch-tokens"}
+MACHINE = {"--device", "--threads", "--batch-tokens", "--processes"}
 FILES = {
     "--output",
     "--checkpoint",
@@ -18,6 +18,7 @@ FILES = {
     "--predictions",
     "--records",
     "--log",
+    "--metrics",
     "--figure",
     "--card",
     "--summary",
@@ -29,6 +30,9 @@ FILES = {
     "--classification",
     "--curves",
     "--output-directory",
+    "--output-table",
+    "--output-vcf",
+    "--track",
     "--tracks",
     "--calls",
     "--probabilities",

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 import transformers
-from conftest import ARCHITECTURES, REPOSITORY, SHARED_DATA, SIZES
+from conftest import ARCHITECTURES, REPOSITORY, SHARED_DATA, SIZES, VOCABULARY
 from dnalm.engine.inference import Piece, pad
 from dnalm.errors import UserError
 from dnalm.models.head_config import HeadFacts
@@ -192,6 +192,21 @@ def test_pads_of_a_published_classifier_need_no_id_in_its_config(model_folder: M
     with torch.inference_mode():
         together = classifier.logits(*batch(classifier, SEQUENCES))
     torch.testing.assert_close(together, alone(classifier, SEQUENCES), rtol=1e-5, atol=1e-5)
+
+
+def test_a_last_token_that_the_config_calls_a_pad_is_left_out_as_transformers_does(
+    model_folder: ModelFolder, tmp_path: Path
+) -> None:
+    """Many models pad with the token that ends their sequences."""
+    last = VOCABULARY.index("ACC")
+    folder = published("llama", tmp_path / "m", model_folder("llama"), pad_token_id=last)
+    classifier = load_classifier(open_model(folder))
+    reference = transformers.AutoModelForSequenceClassification.from_pretrained(folder, trust_remote_code=False).eval()
+    input_ids, mask, _ = batch(classifier, ["TTGACC"])
+    assert input_ids[0, -1] == last
+    with torch.inference_mode():
+        expected = reference(input_ids=input_ids, attention_mask=mask).logits
+        torch.testing.assert_close(classifier.logits(input_ids, None), expected, rtol=1e-5, atol=1e-5)
 
 
 @pytest.mark.parametrize(

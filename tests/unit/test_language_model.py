@@ -106,6 +106,47 @@ def test_logits_equal_plain_transformers(model_folder: ModelFolder, architecture
         torch.testing.assert_close(model.logits(ids, None), expected, rtol=1e-5, atol=1e-5)
 
 
+def some_tokens(input_ids: torch.Tensor) -> torch.Tensor:
+    return torch.tensor([[2, 0, 1], [0, 0, 2], [input_ids.shape[1] - 1, 3, 3], [1, 1, 1]])
+
+
+@pytest.mark.parametrize("architecture", [*ARCHITECTURES, "nt_v2", "dnabert2"])
+def test_the_head_of_some_tokens_gives_their_logits(model_folder: ModelFolder, architecture: str) -> None:
+    own = REPOSITORY / "tests" / "parity" / "data" / architecture
+    folder = model_folder(architecture) if architecture in ARCHITECTURES else own
+    model = load_language_model(open_model(folder), head=True)
+    input_ids, attention_mask = padded(model.encode(SEQUENCES), model.pad_id)
+    at = torch.tensor([[2, 0, 1], [0, 0, 2], [input_ids.shape[1] - 1, 3, 3], [1, 1, 1]])
+    with torch.inference_mode():
+        everything = model.logits(input_ids, attention_mask)
+        found = model.logits(input_ids, attention_mask, at)
+        torch.testing.assert_close(found, everything[torch.arange(4)[:, None], at], rtol=1e-5, atol=1e-5)
+        torch.testing.assert_close(model.logits(input_ids, attention_mask), everything)
+
+
+CAUSAL = [name for name, (class_name, _) in ARCHITECTURES.items() if "MaskedLM" not in class_name]
+
+
+@pytest.mark.parametrize("architecture", CAUSAL)
+def test_what_sequences_begin_with_is_read_once(model_folder: ModelFolder, architecture: str) -> None:
+    """The cache of a prefix, copied for each sequence, gives the logits of the whole; pads on the right change nothing."""
+    model = load_language_model(open_model(model_folder(architecture)), head=True)
+    first, *_ = model.encode(["ACGTTGCAACACGGATTACAGATTACACC"])
+    ends = [torch.tensor([5, 6, 7, 8]), torch.tensor([9, 4])]
+    prefix = torch.from_numpy(first.ids).long()[None]
+    together = torch.full((2, 4), model.pad_id)
+    for row, end in enumerate(ends):
+        together[row, : len(end)] = end
+    with torch.inference_mode():
+        cache = model.read(prefix)
+        cache.batch_select_indices(torch.tensor([0, 0]))
+        found = model.logits_behind(together, cache)
+        for row, end in enumerate(ends):
+            whole = model.logits(torch.cat([prefix[0], end])[None], None)[0]
+            expected = whole[prefix.shape[1] :]
+            torch.testing.assert_close(found[row, : len(end)], expected, rtol=1e-4, atol=1e-5)
+
+
 @pytest.mark.parametrize("architecture", ARCHITECTURES)
 def test_attention_maps_equal_plain_transformers_and_their_rows_add_up_to_1(
     model_folder: ModelFolder, architecture: str

@@ -33,11 +33,14 @@ def test_the_commands_of_the_readme_work_one_after_the_other(tmp_path: Path) -> 
     assert anndata.read_h5ad(tmp_path / "embeddings.h5ad").shape == (80, 64)
     assert len((tmp_path / "summary.tsv").read_text().splitlines()) == 81
     assert len((tmp_path / "map.tsv").read_text().splitlines()) == 81
+    assert len(list((tmp_path / "shards").iterdir())) == 3
+    assert anndata.read_h5ad(tmp_path / "merged.h5ad").shape == (80, 64)
     assert len((tmp_path / "comparisons.tsv").read_text().splitlines()) == 7
     assert len((tmp_path / "classification.tsv").read_text().splitlines()) == 6
     assert (tmp_path / "map.png").read_bytes().startswith(b"\x89PNG")
     assert len(Tokenizer.from_file(str(tmp_path / "tokenizer.json")).get_vocab()) == 4096
     assert (tmp_path / "tokens.tsv").read_text().startswith("token\tlength\tcount\tshare\n")
+    assert len((tmp_path / "scores.tsv").read_text().splitlines()) == 36
     assert sorted(path.name for path in (tmp_path / "tracks").iterdir()) == ["CDS.bw", "rRNA.bw", "tRNA.bw"]
     assert (tmp_path / "segments.bed").read_text().startswith("human_mitochondrion\t")
     assert (tmp_path / "segments.png").read_bytes().startswith(b"\x89PNG")
@@ -46,6 +49,7 @@ def test_the_commands_of_the_readme_work_one_after_the_other(tmp_path: Path) -> 
     assert open_model(tmp_path / "finetuned.safetensors").labels == ["ecoli", "human"]
     assert len((tmp_path / "held_out.tsv").read_text().splitlines()) == 17
     assert len((tmp_path / "predictions.tsv").read_text().splitlines()) == 81
+    assert (tmp_path / "attention.png").read_bytes().startswith(b"\x89PNG")
     assert open_model(tmp_path / "pretrained.safetensors").name == "dnalm-demo"
     published = REPOSITORY / "test-data" / "published_model" / "model.safetensors"
     assert load_file(tmp_path / "exported" / "model.safetensors").keys() == load_file(published).keys()

@@ -25,7 +25,6 @@ from safetensors.numpy import load_file
 from torch import Tensor, nn
 
 PARITY = REPOSITORY / "tests" / "parity" / "data"
-MODEL = TEST_DATA / "segmenter.safetensors"
 MITOCHONDRION = TEST_DATA / "human_mitochondrion.fasta"
 SMALL = ("--window", 240, "--window-overlap", 0.2)
 Arrays = dict[str, NDArray[Any]]
@@ -55,12 +54,12 @@ def random_contigs() -> dict[str, str]:
 
 
 @pytest.fixture
-def segment(run_segment: Run, tmp_path: Path) -> Segment:
+def segment(run_segment: Run, tmp_path: Path, segmenter_file: Path) -> Segment:
     """Run the tool and return its probabilities."""
 
     def call(*arguments: object) -> Arrays:
         path = tmp_path / "probabilities.npz"
-        model = () if "--model" in arguments else ("--model", MODEL)
+        model = () if "--model" in arguments else ("--model", segmenter_file)
         code, _, error = run_segment(*arguments, *model, "--probabilities", path, "--threads", 1)
         assert (code, error) == (0, "")
         with np.load(path) as archive:
@@ -84,20 +83,20 @@ def test_sequences_that_fit_are_the_reference_exactly(segment: Segment, tmp_path
             np.testing.assert_allclose(found[item["id"]], wanted[f"{item['id']}.probabilities"], rtol=0, atol=1e-5)
 
 
-def test_a_rest_comes_from_the_end(segment: Segment, tmp_path: Path) -> None:
+def test_a_rest_comes_from_the_end(segment: Segment, tmp_path: Path, segmenter_file: Path) -> None:
     bases = random_contigs()["odd"]
     found = segment("--sequences", fasta(tmp_path / "x.fa", {"odd": bases}))["odd"]
-    model = load_segmenter(open_model(MODEL))
+    model = load_segmenter(open_model(segmenter_file))
     np.testing.assert_allclose(found[:120], alone(model, bases[:120]), rtol=0, atol=1e-6)
     np.testing.assert_allclose(found[120:], alone(model, bases[-120:])[-11:], rtol=0, atol=1e-6)
 
 
 def test_a_long_contig_is_stitched_of_the_windows_where_each_base_lies_most_central(
-    segment: Segment, tmp_path: Path
+    segment: Segment, tmp_path: Path, segmenter_file: Path
 ) -> None:
     bases = random_contigs()["last"].upper()
     found = segment("--sequences", fasta(tmp_path / "x.fa", {"x": bases}), *SMALL)["x"]
-    model = load_segmenter(open_model(MODEL))
+    model = load_segmenter(open_model(segmenter_file))
     starts = [0, 192, 384, 537]
     for at in range(len(bases)):
         covering = [start for start in starts if start <= at < start + 240]
@@ -170,13 +169,13 @@ def test_some_features_are_those_of_all(segment: Segment, tmp_path: Path) -> Non
 
 
 @pytest.fixture
-def everything(run_segment: Run, tmp_path: Path) -> tuple[dict[str, Path], str]:
+def everything(run_segment: Run, tmp_path: Path, segmenter_file: Path) -> tuple[dict[str, Path], str]:
     """All outputs of the random contigs, and what was said."""
     path = fasta(tmp_path / "x.fa", random_contigs())
     outputs = {name: tmp_path / name for name in ("tracks", "calls", "summary", "figure", "probabilities")}
     written = [part for name, file in outputs.items() for part in (f"--{name}", file)]
     choices = ("--threshold", 0.6, "--low-threshold", 0.55, "--min-length", 2, "--merge-gap", 1)
-    code, said, error = run_segment("--sequences", path, "--model", MODEL, *SMALL, *choices, *written)
+    code, said, error = run_segment("--sequences", path, "--model", segmenter_file, *SMALL, *choices, *written)
     assert (code, error) == (0, "")
     return outputs, said
 
@@ -236,19 +235,19 @@ def test_the_summary_has_a_line_and_a_status_a_contig(everything: tuple[dict[str
         assert sentence in said
 
 
-def test_the_same_command_gives_the_same_bytes(run_segment: Run, tmp_path: Path) -> None:
+def test_the_same_command_gives_the_same_bytes(run_segment: Run, tmp_path: Path, segmenter_file: Path) -> None:
     found = []
     for run in ("a", "b"):
         (tmp_path / run).mkdir()
         outputs = {name: tmp_path / run / name for name in ("tracks", "calls", "summary", "figure", "probabilities")}
         written = [part for name, file in outputs.items() for part in (f"--{name}", file)]
-        assert run_segment("--sequences", MITOCHONDRION, "--model", MODEL, *written)[0] == 0
+        assert run_segment("--sequences", MITOCHONDRION, "--model", segmenter_file, *written)[0] == 0
         found.append({path.name: path.read_bytes() for path in (tmp_path / run).rglob("*") if path.is_file()})
     assert len(found[0]) == 7
     assert found[0] == found[1]
 
 
-def test_gff3_counts_from_one_and_names_terms(run_segment: Run, tmp_path: Path) -> None:
+def test_gff3_counts_from_one_and_names_terms(run_segment: Run, tmp_path: Path, segmenter_file: Path) -> None:
     path = fasta(
         tmp_path / "x.fa", {"a b;c": "x", "we;rd,name": random_contigs()["last"]} | {"a": random_contigs()["odd"]}
     )
@@ -256,7 +255,7 @@ def test_gff3_counts_from_one_and_names_terms(run_segment: Run, tmp_path: Path) 
     bed, gff = (tmp_path / kind for kind in ("bed", "gff3"))
     for output in (bed, gff):
         code, _, error = run_segment(
-            "--sequences", path, "--model", MODEL, "--calls", output, "--calls-format", output.name
+            "--sequences", path, "--model", segmenter_file, "--calls", output, "--calls-format", output.name
         )
         assert (code, error) == (0, "")
     first, *lines = gff.read_text().splitlines()
@@ -276,10 +275,12 @@ def test_gff3_counts_from_one_and_names_terms(run_segment: Run, tmp_path: Path) 
         assert attributes.startswith(f"ID=segment_{number};Name={call[3]};highest=0.")
 
 
-def test_a_table_overrules_the_calling_of_single_features(run_segment: Run, tmp_path: Path) -> None:
+def test_a_table_overrules_the_calling_of_single_features(
+    run_segment: Run, tmp_path: Path, segmenter_file: Path
+) -> None:
     def calls(*arguments: object) -> dict[str, list[list[str]]]:
         code, _, error = run_segment(
-            "--sequences", MITOCHONDRION, "--model", MODEL, "--calls", tmp_path / "x", *arguments
+            "--sequences", MITOCHONDRION, "--model", segmenter_file, "--calls", tmp_path / "x", *arguments
         )
         assert (code, error) == (0, "")
         found: dict[str, list[list[str]]] = {"CDS": [], "rRNA": [], "tRNA": []}
@@ -306,22 +307,26 @@ def test_a_genome_may_be_compressed_and_its_lines_of_any_length(segment: Segment
 
 
 @pytest.mark.parametrize("kind", ["png", "pdf", "svg"])
-def test_the_figure_shows_a_region(run_segment: Run, tmp_path: Path, kind: str) -> None:
+def test_the_figure_shows_a_region(run_segment: Run, tmp_path: Path, kind: str, segmenter_file: Path) -> None:
     places = ("--figure", tmp_path / "x", "--figure-format", kind, "--figure-region", "human_mitochondrion:3,001-3,400")
-    code, _, error = run_segment("--sequences", MITOCHONDRION, "--model", MODEL, *places)
+    code, _, error = run_segment("--sequences", MITOCHONDRION, "--model", segmenter_file, *places)
     assert (code, error) == (0, "")
     assert (tmp_path / "x").read_bytes().startswith({"png": b"\x89PNG", "pdf": b"%PDF", "svg": b"<?xml"}[kind])
     if kind == "svg":
         text = (tmp_path / "x").read_text()
-        assert all(said in text for said in ("3,001 to 3,400", "tRNA", "dnalm-random-segmenter", "grey: no data"))
+        assert all(
+            said in text for said in ("3,001 to 3,400", "tRNA", open_model(segmenter_file).name, "grey: no data")
+        )
 
 
-def test_bfloat16_is_near_and_says_how_near(run_segment: Run, segment: Segment, tmp_path: Path) -> None:
+def test_bfloat16_is_near_and_says_how_near(
+    run_segment: Run, segment: Segment, tmp_path: Path, segmenter_file: Path
+) -> None:
     usual, lower = (segment("--sequences", MITOCHONDRION, "--dtype", kind) for kind in ("float32", "bfloat16"))
     name = "human_mitochondrion"
     assert 0 < np.nanmax(np.abs(usual[name] - lower[name])) < 0.05
     _, said, _ = run_segment(
-        "--sequences", MITOCHONDRION, "--model", MODEL, "--dtype", "bfloat16", "--summary", tmp_path / "s"
+        "--sequences", MITOCHONDRION, "--model", segmenter_file, "--dtype", "bfloat16", "--summary", tmp_path / "s"
     )
     assert "Precision: probabilities differ from float32's by at most 0.0" in said
 
@@ -373,6 +378,29 @@ def test_models_that_take_n_read_beyond_the_ends_and_over_short_runs(
             continue
         kept = trusted & ~is_gap
         np.testing.assert_allclose(found[name][kept], expected[kept], rtol=0, atol=1e-5)
+
+
+@pytest.mark.parametrize(("case", "window"), [("segment_enformer", 1_536), ("segment_borzoi", 2_048)])
+def test_a_contig_that_fits_a_published_trunk_is_one_window_with_nothing_around_it(
+    segment: Segment, tmp_path: Path, case: str, window: int
+) -> None:
+    model = load_segmenter(open_model(PARITY / case))
+    first, _ = model.window.output(window)
+    contigs = random_contigs()
+    found = segment("--sequences", fasta(tmp_path / "x.fa", contigs), "--model", PARITY / case, "--window", window)
+    for name in ("gi|12|ref.1", "a/b", "odd", "last"):
+        bases = contigs[name].upper()
+        padded = ("N" * first + bases).ljust(window, "N")
+        np.testing.assert_allclose(found[name], alone(model, padded)[: len(bases)], rtol=0, atol=1e-5)
+    if case == "segment_enformer":  # whose reference was given N within
+        inputs = json.loads((PARITY / case / "inputs.json").read_text())
+        path = fasta(tmp_path / "x.fa", {item["id"]: item["sequence"] for item in inputs})
+        found = segment("--sequences", path, "--model", PARITY / case, "--window", window)
+        wanted = load_file(PARITY / case / "expected.safetensors")["probabilities"]
+        for item, expected in zip(inputs, wanted, strict=True):
+            known = ~np.isnan(found[item["id"]]).any(axis=1)
+            assert known.sum() > 1_000
+            np.testing.assert_allclose(found[item["id"]][known], expected[known], rtol=0, atol=1e-5)
 
 
 def replace_central(network: Neighbours, bases: int) -> Neighbours:

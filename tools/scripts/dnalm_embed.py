@@ -10,7 +10,9 @@ from dnalm.entry_point import argument_parser, run
 
 def parser() -> argparse.ArgumentParser:
     """Return the options of this tool."""
-    options = argument_parser("dnalm_embed", "Embed DNA sequences with a language model: one vector a sequence.")
+    options = argument_parser(
+        "dnalm_embed", "Embed DNA sequences with a language model: one vector a sequence.", shares_out=True
+    )
     options.add_argument("--sequences", type=Path, help="FASTA file, plain or gzip-compressed")
     options.add_argument("--genome", type=Path, help="FASTA file of the genome that --regions belong to")
     options.add_argument("--regions", type=Path, help="BED or GFF3 file; regions of the minus strand are turned")

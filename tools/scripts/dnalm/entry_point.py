@@ -17,8 +17,13 @@ from dnalm.errors import DISK_IS_FULL, UserError, printable
 OUT_OF_MEMORY_EXIT_CODE = 137  # what a kernel's kill looks like: Galaxy may resubmit the job with more memory
 
 
-def argument_parser(name: str, description: str, runs_a_model: bool = True) -> argparse.ArgumentParser:
-    """Return a parser with the options that every tool has, or every tool that runs a model, and no form shows."""
+def argument_parser(
+    name: str, description: str, runs_a_model: bool = True, *, shares_out: bool = False
+) -> argparse.ArgumentParser:
+    """Return a parser with the options that every tool has, or every tool that runs a model, and no form shows.
+
+    With `shares_out` it is a tool whose work several processes can do.
+    """
     parser = argparse.ArgumentParser(
         prog=name, description=description, formatter_class=argparse.ArgumentDefaultsHelpFormatter, allow_abbrev=False
     )
@@ -41,6 +46,14 @@ def argument_parser(name: str, description: str, runs_a_model: bool = True) -> a
         metavar="N",
         help="tokens, padding included, that the model takes at once; auto suits the device",
     )
+    if shares_out:
+        machine.add_argument(
+            "--processes",
+            type=number_or_auto,
+            default="auto",
+            metavar="N",
+            help="processes that share the work, each with the model; auto is one a GPU, and one on a CPU",
+        )
     return parser
 
 

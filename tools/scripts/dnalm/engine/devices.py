@@ -2,7 +2,7 @@
 
 import os
 import platform
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
@@ -17,23 +17,42 @@ CGROUP_QUOTA = Path("/sys/fs/cgroup/cpu.max")  # cgroup v2: "quota period" in mi
 
 @dataclass(frozen=True)
 class Machine:
-    """The device and its limits: what the model runs on, CPU threads, padded tokens a batch."""
+    """The device and its limits: what the model runs on, CPU threads, padded tokens a batch.
+
+    Where the work is shared out to several processes, threads and tokens are those of each.
+    """
 
     device: torch.device
     threads: int
     batch_tokens: int
+    processes: int = 1
 
     @property
     def description(self) -> str:
-        """One line: device, its memory, threads."""
+        """One line: device, its memory, threads, processes."""
+        threads = "1 thread" if self.threads == 1 else f"{self.threads} threads"
+        each = f" in each of {self.processes} processes" if self.processes > 1 else ""
         if self.device.type == "cuda":
             properties = torch.cuda.get_device_properties(self.device)
-            return f"{properties.name}, {properties.total_memory / 2**30:.0f} GiB, {self.threads} CPU threads"
-        return f"CPU ({platform.machine()}), {self.threads} {'thread' if self.threads == 1 else 'threads'}"
+            gpus = min(self.processes, torch.cuda.device_count())
+            name = f"{gpus} × {properties.name}" if gpus > 1 else properties.name
+            return f"{name}, {properties.total_memory / 2**30:.0f} GiB, CPU {threads}{each}"
+        return f"CPU ({platform.machine()}), {threads}{each}"
+
+    def of_process(self, number: int) -> "Machine":
+        """Return the machine of one of several processes: they take turns at the GPUs."""
+        device = self.device
+        if device.type == "cuda":
+            device = torch.device("cuda", number % torch.cuda.device_count())
+        return replace(self, device=device, processes=1)
 
 
-def prepare_machine(device: str, threads: int | None, batch_tokens: int | None, seed: int = 0) -> Machine:
+def prepare_machine(
+    device: str, threads: int | None, batch_tokens: int | None, seed: int = 0, processes: int | None = 1
+) -> Machine:
     """Choose the device ('auto', 'cpu' or 'cuda'), bound the threads by the job's share, set both and the seed.
+
+    The threads are shared out to the processes; None is one process a GPU, and one on the CPU.
 
     Raises:
         UserError: 'cuda' is asked for and there is none.
@@ -41,16 +60,25 @@ def prepare_machine(device: str, threads: int | None, batch_tokens: int | None, 
     if device == "cuda" and not torch.cuda.is_available():
         raise UserError("No CUDA device is available to this job; choose device 'auto' or 'cpu', or a GPU destination.")
     kind = "cuda" if device != "cpu" and torch.cuda.is_available() else "cpu"
-    number = thread_count(threads)
-    torch.set_num_threads(number)
+    if processes is None:
+        processes = torch.cuda.device_count() if kind == "cuda" else 1
+    number = max(1, thread_count(threads) // processes)
+    machine = Machine(torch.device(kind), number, batch_tokens or BATCH_TOKENS[kind], processes)
+    settle(machine, seed)
+    return machine
+
+
+def settle(machine: Machine, seed: int) -> None:
+    """Set the threads and the seed of this process, and its GPU where it is one of several with a GPU each."""
+    torch.set_num_threads(machine.threads)
     torch.manual_seed(seed)
-    if kind == "cuda" and (rank := os.environ.get("LOCAL_RANK")):  # one process of several, each with a device
-        torch.cuda.set_device(int(rank))
+    rank = os.environ.get("LOCAL_RANK")  # of a training by several processes
+    if machine.device.type == "cuda" and (rank or machine.device.index is not None):
+        torch.cuda.set_device(int(rank) if rank else machine.device)
     torch.backends.cudnn.allow_tf32 = False  # float32 means float32, on a GPU too
     # The tokenizers library reads these before its first batch.
-    os.environ["RAYON_NUM_THREADS"] = str(number)
-    os.environ["TOKENIZERS_PARALLELISM"] = "true" if number > 1 else "false"
-    return Machine(torch.device(kind), number, batch_tokens or BATCH_TOKENS[kind])
+    os.environ["RAYON_NUM_THREADS"] = str(machine.threads)
+    os.environ["TOKENIZERS_PARALLELISM"] = "true" if machine.threads > 1 else "false"
 
 
 def device_for(device: str, dtype: str) -> str:

@@ -97,7 +97,7 @@ class SequenceGenerator:
                 "use a causal model, which reads left to right."
             )
         self._model, self._sampling, self._machine = model, sampling, machine
-        words = _words(model)
+        words = dna_words(model)
         self._word_ids = np.array(list(words), dtype=np.int64)
         self._words = list(words.values())
         self._beginning_with: dict[str, NDArray[np.int64]] = {}
@@ -288,8 +288,8 @@ class _Sequence:
         self.log_likelihood += log_probability
 
 
-def _words(model: LanguageModel) -> dict[int, str]:
-    """Return id → bases of the tokens that may be drawn.
+def dna_words(model: LanguageModel) -> dict[int, str]:
+    """Return id → bases of the tokens that stand for A, C, G and T alone.
 
     Raises:
         UserError: the tokenizer writes DNA in other tokens, for example with a mark for the middle of a word.

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from dnalm.engine.devices import DTYPES, Machine
-from dnalm.engine.inference import DeviceMemoryError, Piece, run_apart, run_pieces
+from dnalm.engine.inference import DeviceMemoryError, Piece, move, run_apart, run_pieces
 from dnalm.errors import UserError
 from dnalm.methods import baselines
 from dnalm.methods.pooling import Pooling, Weights, combine, reduce_states, token_weights
@@ -167,21 +167,10 @@ class ModelRepresentation:
         return self._deviation
 
     def _move(self, dtype: torch.dtype) -> None:
-        """Bring the model to the device, unless it is there.
-
-        Raises:
-            DeviceMemoryError: it does not fit.
-        """
-        if self._dtype is not None:
-            return
-        try:
-            self._model.to(self._machine.device, dtype)
-        except torch.OutOfMemoryError:
-            raise DeviceMemoryError(
-                f"The model '{self._model.stored.name}' does not fit into the GPU; use bfloat16, a smaller model or a "
-                "larger GPU."
-            ) from None
-        self._dtype = dtype
+        """Bring the model to the device, unless it is there."""
+        if self._dtype is None:
+            move(self._model, self._machine, dtype)
+            self._dtype = dtype
 
     def embed(
         self, names: Sequence[str], sequences: Sequence[str], on_done: Callable[[int], None] = lambda count: None

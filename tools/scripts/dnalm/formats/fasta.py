@@ -94,6 +94,13 @@ class FastaReader:
                 self._number += 1
                 yield record
 
+    def as_written(self) -> Iterator[tuple[str, str]]:
+        """Yield each record's whole header, without '>', and its letters as they stand, unchecked."""
+        with self._told():
+            for title, letters in SimpleFastaParser(self._open_text()):
+                self._number += 1
+                yield title, letters
+
     def pieces(self, letters: int = PIECE) -> Iterator[tuple[int, SequenceRecord]]:
         """Yield the records in pieces of at most so many letters: the number of the record, from 1, and the piece."""
         with self._told():

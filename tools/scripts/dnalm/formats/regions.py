@@ -39,7 +39,8 @@ class RegionRecord(SequenceRecord):
 class RegionReader:
     """Iterate over the sequences of a genome's regions in their order; close it, or use it in a `with`.
 
-    Every region is checked against the genome's contigs at once, before the first sequence is read.
+    Every region is checked against the genome's contigs at once, before the first sequence is read; a contig may have
+    another of its usual names (chr1 and 1).
 
     Args:
         genome: FASTA with the contigs.
@@ -54,11 +55,7 @@ class RegionReader:
         self._regions, self._keep_case = regions, keep_case
         self._reference = Reference(genome)
         try:
-            self._count = 0
-            for region in read_regions(regions):
-                lengths = self._reference.lengths
-                check_region(region, lengths.get(region.contig), regions, self._reference.name, lengths)
-                self._count += 1
+            self._count = sum(1 for region in read_regions(regions) if contig_of(region, self._reference, regions))
         except UserError:
             self._reference.close()
             raise
@@ -84,7 +81,8 @@ class RegionReader:
     def __iter__(self) -> Iterator[RegionRecord]:
         for region in read_regions(self._regions):
             self._read += 1
-            record = self._reference.fetch(region.contig, region.start, region.end, region.name, self._keep_case)
+            contig = contig_of(region, self._reference, self._regions)
+            record = self._reference.fetch(contig, region.start, region.end, region.name, self._keep_case)
             bases, soft_masked = record.bases, record.soft_masked
             if region.strand == "-":
                 bases = reverse_complement(bases)
@@ -92,6 +90,17 @@ class RegionReader:
             yield RegionRecord(
                 region.name, bases, record.lower_case, record.ambiguous, record.uracil, soft_masked, region
             )
+
+
+def contig_of(region: Region, genome: Reference, regions: Path) -> str:
+    """Return the genome's name of a contig of a region, which is of the file `regions`.
+
+    Raises:
+        UserError: the genome lacks it, or the region leaves it.
+    """
+    contig = genome.contig(region.contig) or region.contig
+    check_region(region, genome.lengths.get(contig), regions, genome.name, genome.lengths)
+    return contig
 
 
 def check_region(region: Region, length: int | None, regions: Path, genome: str, known: Iterable[str]) -> None:

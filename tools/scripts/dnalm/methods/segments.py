@@ -46,9 +46,15 @@ class SegmentCaller:
         """
         complete = self.finish() if start != self._end else NONE
         self._end = start + len(probabilities)
-        sums = np.concatenate([[self._sum], self._sum + np.cumsum(probabilities, dtype=np.float64)])
+        reached = probabilities >= np.float32(self._calling.low_threshold)
+        if not len(self._open) and not reached.any():
+            return complete
+        sums = np.empty(len(probabilities) + 1)
+        sums[0] = self._sum
+        np.cumsum(probabilities, dtype=np.float64, out=sums[1:])
+        sums[1:] += self._sum
         self._sum = float(sums[-1])
-        runs = _joined(np.concatenate([self._open, _runs(start, probabilities, sums, self._calling.low_threshold)]), 0)
+        runs = _joined(np.concatenate([self._open, _runs(start, probabilities, sums, reached)]), 0)
         ongoing = runs[len(runs) - 1 :] if len(runs) and runs[-1, END] == self._end else NONE
         seeded = runs[: len(runs) - len(ongoing)]
         seeded = _joined(seeded[seeded[:, MOST] >= self._calling.threshold], self._calling.merge_gap)
@@ -60,18 +66,24 @@ class SegmentCaller:
 
     def finish(self) -> Segments:
         """Return the segments that end where the probabilities did, and forget what came before."""
+        self._sum = 0.0
+        if not len(self._open):
+            return NONE
         seeded = self._open[self._open[:, MOST] >= self._calling.threshold]
-        self._open, self._sum = NONE, 0.0
+        self._open = NONE
         return self._long_enough(_joined(seeded, self._calling.merge_gap))
 
     def _long_enough(self, segments: Segments) -> Segments:
         return segments[segments[:, END] - segments[:, START] >= self._calling.min_length]
 
 
-def _runs(start: int, probabilities: NDArray[np.float32], sums: NDArray[np.float64], low: float) -> Segments:
+def _runs(
+    start: int, probabilities: NDArray[np.float32], sums: NDArray[np.float64], reached: NDArray[np.bool_]
+) -> Segments:
     """Return the stretches that reach the low threshold."""
-    reached = probabilities >= np.float32(low)
-    edges = np.flatnonzero(np.diff(reached, prepend=False, append=False))
+    changes = np.flatnonzero(reached[1:] != reached[:-1]) + 1
+    before, after = [0] if reached[0] else [], [len(reached)] if reached[-1] else []
+    edges = np.concatenate([before, changes, after]).astype(np.int64)
     if not len(edges):
         return NONE
     firsts, ends = edges[::2], edges[1::2]

@@ -6,6 +6,7 @@ from typing import Any, NamedTuple, Protocol
 
 import torch
 from torch import Tensor, nn
+from torch.utils.hooks import RemovableHandle
 
 from dnalm.errors import UserError
 from dnalm.models.model_file import StoredModel
@@ -165,32 +166,126 @@ class LanguageModel:
         Returns:
             One tensor a layer asked for, each of shape (batch, heads, queries, keys); rows of tokens add up to 1.
         """
-        own = [module for module in self.layers.modules() if hasattr(module, "attention_weights")]
+        own = self._own_attention()
         if not own:
-            backbone: Any = self.backbone  # transformers' own
-            usual = backbone.config._attn_implementation
-            backbone.set_attn_implementation("eager")  # the fused kernels never hold the maps
-            try:
-                maps = backbone(input_ids, attention_mask=attention_mask, output_attentions=True).attentions
-            finally:
-                backbone.set_attn_implementation(usual)
+            return self._maps_of_transformers(input_ids, attention_mask, layers)
+        found: dict[int, Tensor] = {}
+
+        def keep(number: int) -> Callable[..., None]:
+            def hook(module: Any, args: tuple[Tensor, ...]) -> None:
+                found[number] = module.attention_weights(*args)
+                if number == max(layers):
+                    raise _Reached
+
+            return hook
+
+        hooks = [own[number].register_forward_pre_hook(keep(number)) for number in set(layers)]
+        self._run_to_the_highest(hooks, input_ids, attention_mask)
+        return [found[layer] for layer in layers]
+
+    @property
+    def heads(self) -> int:
+        """How many heads the attention of a layer has."""
+        own: Any = self._own_attention()
+        backbone: Any = self.backbone  # transformers' own
+        return int(own[0].heads if own else backbone.config.num_attention_heads)
+
+    def _own_attention(self) -> list[nn.Module]:
+        """Return the attention of each layer in architectures of ours; none of transformers'."""
+        return [module for module in self.layers.modules() if hasattr(module, "attention_weights")]
+
+    def _maps_of_transformers(
+        self, input_ids: Tensor, attention_mask: Tensor | None, layers: Sequence[int]
+    ) -> list[Tensor]:
+        """Return the maps that transformers' own modules give, of the layers asked for alone where they let go of others."""
+        backbone: Any = self.backbone
+        tokens = input_ids.shape[1]
+        found: dict[int, Tensor] = {}
+
+        def keep(number: int) -> Callable[..., None]:
+            def hook(module: nn.Module, args: tuple[Any, ...], output: Any) -> None:
+                for given in output if isinstance(output, tuple) else ():
+                    if isinstance(given, Tensor) and given.ndim == 4 and given.shape[-2:] == (tokens, tokens):
+                        found.setdefault(number, given)
+                if number == max(layers) and number in found:
+                    raise _Reached
+
+            return hook
+
+        usual = backbone.config._attn_implementation
+        backbone.set_attn_implementation("eager")  # the fused kernels never hold the maps
+        try:
+            hooks = [
+                module.register_forward_hook(keep(number))
+                for number in set(layers)
+                for module in self.layers[number].modules()
+            ]
+            self._run_to_the_highest(hooks, input_ids, attention_mask)
+            if found.keys() >= set(layers):
+                return [found[layer] for layer in layers]
+            maps = backbone(input_ids, attention_mask=attention_mask, output_attentions=True).attentions
             return [maps[layer] for layer in layers]
-        found: list[Tensor] = []
-        hooks = [
-            own[layer].register_forward_pre_hook(lambda module, args: found.append(module.attention_weights(*args)))
-            for layer in sorted(set(layers))
-        ]
+        finally:
+            backbone.set_attn_implementation(usual)
+
+    def _run_to_the_highest(
+        self, hooks: Sequence[RemovableHandle], input_ids: Tensor, attention_mask: Tensor | None
+    ) -> None:
+        """Run the backbone until a hook has what it waits for, and remove the hooks."""
         try:
             self.backbone(input_ids=input_ids, attention_mask=attention_mask)
+        except _Reached:
+            pass
         finally:
             for hook in hooks:
                 hook.remove()
-        return [found[sorted(set(layers)).index(layer)] for layer in layers]
 
-    def logits(self, input_ids: Tensor, attention_mask: Tensor | None) -> Tensor:
-        """Return the language-model head's logits; shape (batch, tokens, vocabulary size)."""
+    def logits(self, input_ids: Tensor, attention_mask: Tensor | None, at: Tensor | None = None) -> Tensor:
+        """Return the language-model head's logits; shape (batch, tokens, vocabulary size).
+
+        With `at`, token numbers of shape (batch, chosen), the head sees these tokens alone; shape (batch, chosen,
+        vocabulary size).
+        """
         assert self.with_head is not None
-        logits: Tensor = self.with_head(input_ids=input_ids, attention_mask=attention_mask).logits
+        if at is None:
+            logits: Tensor = self.with_head(input_ids=input_ids, attention_mask=attention_mask).logits
+            return logits
+
+        def choose(backbone: nn.Module, args: tuple[Tensor, ...], output: Any) -> Any:
+            rows = torch.arange(len(at), device=at.device)[:, None]
+            chosen = output.last_hidden_state[rows, at]
+            if isinstance(output, HiddenStates):
+                return output._replace(last_hidden_state=chosen)
+            output.last_hidden_state = chosen
+            return output
+
+        hook = self.backbone.register_forward_hook(choose)
+        try:
+            chosen_logits: Tensor = self.with_head(input_ids=input_ids, attention_mask=attention_mask).logits
+        finally:
+            hook.remove()
+        return chosen_logits
+
+    def read(self, input_ids: Tensor) -> Cache:
+        """Read tokens that several sequences begin with, and return the cache of them, without the head.
+
+        For causal models: all are transformers' own and keep a cache.
+
+        Args:
+            input_ids: shape (batch, tokens), nothing padded.
+        """
+        cache: Cache = self.backbone(input_ids=input_ids, use_cache=True).past_key_values
+        return cache
+
+    def logits_behind(self, input_ids: Tensor, cache: Cache) -> Tensor:
+        """Return the logits of tokens that follow those of a cache; shape (batch, tokens, vocabulary size).
+
+        Args:
+            input_ids: shape (batch, tokens); what pads the right changes nothing left of it.
+            cache: what the same rows have read before; it is changed.
+        """
+        assert self.with_head is not None
+        logits: Tensor = self.with_head(input_ids=input_ids, past_key_values=cache, use_cache=True).logits
         return logits
 
     def next_logits(self, input_ids: Tensor, cache: Cache | None = None) -> tuple[Tensor, Cache]:

@@ -1,8 +1,9 @@
 """Embed sequences: read, tokenize, run the model in batches of like lengths, pool, write in the order read."""
 
-from collections.abc import Iterator
+from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import dataclass
+from functools import partial
 from itertools import chain
 from pathlib import Path
 from typing import Any, cast
@@ -11,7 +12,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dnalm.engine.devices import Machine, device_for, prepare_machine
+from dnalm.engine.processes import Work, crew
 from dnalm.engine.representations import (
+    COMPARED,
     Combination,
     Embedded,
     KmerRepresentation,
@@ -68,6 +71,16 @@ class EmbeddingOptions:
     device: str = "auto"
     threads: int | None = None
     batch_tokens: int | None = None
+    processes: int | None = 1
+
+
+@dataclass(frozen=True)
+class _Told:
+    """What a process says of its representation when it has opened it."""
+
+    description: str
+    facts: dict[str, Any]
+    cosine: float | None  # of a lower precision with float32
 
 
 def embed(options: EmbeddingOptions) -> None:
@@ -78,7 +91,8 @@ def embed(options: EmbeddingOptions) -> None:
     """
     _check(options)
     device = device_for(options.device, options.dtype)
-    machine = prepare_machine(device, options.threads, options.batch_tokens, options.seed)
+    processes = 1 if options.representation in BASELINES else options.processes
+    machine = prepare_machine(device, options.threads, options.batch_tokens, options.seed, processes)
     print(f"Device: {machine.description}; {options.dtype}", flush=True)
     outputs = [options.output, *([options.summary] if options.summary else [])]
     inputs = [path for path in (options.sequences, options.genome, options.regions, options.model) if path]
@@ -86,33 +100,53 @@ def embed(options: EmbeddingOptions) -> None:
         partials = stack.enter_context(whole_or_nothing(outputs, inputs))
         reader = open_records(options.sequences, options.genome, options.regions)
         stack.callback(reader.close)
-        records: Iterator[SequenceRecord] = iter(reader)
-        records = chain([next(records)], records)  # a file that is no FASTA is refused before a model is loaded
-        representation = _representation(options, machine)
-        print(f"Model: {representation.description}", flush=True)
+        parts = buffers(iter(reader), *_most_at_once(options, machine))
+        first = next(parts)  # a file that is no FASTA is refused before a model is loaded
+        embedders = stack.enter_context(crew(partial(_embedder, options, first[:COMPARED]), machine, options.seed))
+        told: _Told = embedders.told
+        print(f"Model: {told.description}", flush=True)
+        if told.cosine is not None:
+            print(f"Precision: cosine with float32 at least {told.cosine:.6f} on the first sequences", flush=True)
         progress = Progress("sequences", lambda: reader.fraction_read)
         writer = stack.enter_context(WRITERS[options.output_format](partials[0]))
         summary = stack.enter_context(TableWriter(partials[1])) if options.summary else None
         counts = RecordCounts()
-        # One vector a token is a hundred times more to hold than one a sequence.
-        most_bases = BUFFER_BASES // 64 if options.pooling == "none" else BUFFER_BASES
-        for buffer in buffers(records, BUFFER_RECORDS, most_bases):
-            names, sequences = [record.id for record in buffer], [record.bases for record in buffer]
-            if not counts and isinstance(representation, ModelRepresentation) and options.dtype != "float32":
-                cosine = representation.change_precision(options.dtype, names, sequences)
-                print(f"Precision: cosine with float32 at least {cosine:.6f} on the first sequences", flush=True)
-            embedded = representation.embed(names, sequences, progress.add)
+        for buffer, (embedded, dimensions) in embedders.results(chain([first], parts), progress.add):
             columns = _columns(buffer, embedded)
-            writer.dimensions = representation.dimensions
+            writer.dimensions = dimensions
             _write(writer, columns, embedded)
             if summary:
                 summary.append(columns | {"embedding_norm": [_norm(found.vectors) for found in embedded]})
             counts.add(columns)
         packages = ("onnxruntime",) if options.dtype == "int8" else ()
-        about_model, kind = representation.facts(), machine.device.type
-        facts = provenance("dnalm_embed", _choices(options), about_model, kind, dict(counts), packages)
+        kind = machine.device.type
+        facts = provenance("dnalm_embed", _choices(options), told.facts, kind, dict(counts), packages)
         writer.finish(facts)
         _report(counts, facts)
+
+
+def _embedder(
+    options: EmbeddingOptions, first: list[SequenceRecord], machine: Machine
+) -> tuple[Work[list[SequenceRecord], tuple[list[Embedded], list[str] | None]], Callable[[], _Told]]:
+    """Return how records are embedded, with the names of the dimensions, and what is to be said of the representation.
+
+    The deviation of a lower precision is measured on the first records.
+    """
+    representation = _representation(options, machine)
+    cosine = None
+    if isinstance(representation, ModelRepresentation) and options.dtype != "float32":
+        cosine = representation.change_precision(options.dtype, *_names_and_bases(first))
+
+    def embed_records(
+        records: list[SequenceRecord], on_done: Callable[[int], None]
+    ) -> tuple[list[Embedded], list[str] | None]:
+        return representation.embed(*_names_and_bases(records), on_done), representation.dimensions
+
+    return embed_records, lambda: _Told(representation.description, representation.facts(), cosine)
+
+
+def _names_and_bases(records: list[SequenceRecord]) -> tuple[list[str], list[str]]:
+    return [record.id for record in records], [record.bases for record in records]
 
 
 def _check(options: EmbeddingOptions) -> None:
@@ -203,6 +237,16 @@ def _write(writer: Any, columns: dict[str, list[Any]], embedded: list[Embedded])
         rows["start"] += found.starts.tolist()
         rows["end"] += found.ends.tolist()
     writer.append(rows, np.concatenate([found.vectors for found in embedded]))
+
+
+def _most_at_once(options: EmbeddingOptions, machine: Machine) -> tuple[int, int]:
+    """Return how many records, and of how many bases, are held and sorted at once."""
+    # One vector a token is a hundred times more to hold than one a sequence.
+    most_bases = BUFFER_BASES // 64 if options.pooling == "none" else BUFFER_BASES
+    if machine.processes == 1:
+        return BUFFER_RECORDS, most_bases
+    # So small that the processes end together, so large that batches have sequences of like lengths.
+    return min(BUFFER_RECORDS, machine.batch_tokens), min(most_bases, 64 * machine.batch_tokens)
 
 
 def _norm(vectors: NDArray[np.float32]) -> str:
