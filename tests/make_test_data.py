@@ -13,11 +13,8 @@ import itertools
 import json
 import sys
 import tempfile
-<<<<<<< HEAD
 from collections.abc import Iterator
-=======
 from contextlib import closing
->>>>>>> main
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
