@@ -18,7 +18,6 @@ FILES = {
     "--predictions",
     "--records",
     "--log",
-    "--metrics",
     "--figure",
     "--card",
     "--summary",
