@@ -175,6 +175,14 @@ def run_project(capsys: pytest.CaptureFixture[str]) -> Iterator[Run]:
 
 
 @pytest.fixture
+def run_score(capsys: pytest.CaptureFixture[str]) -> Iterator[Run]:
+    """Run dnalm_score_variants' entry script in this process: exit code, stdout, stderr."""
+    import dnalm_score_variants
+
+    yield from running(dnalm_score_variants.parser, dnalm_score_variants.score_variants, capsys)
+
+
+@pytest.fixture
 def run_embed_cells(capsys: pytest.CaptureFixture[str]) -> Iterator[Run]:
     """Run dnalm_embed_cells' entry script in this process: exit code, stdout, stderr."""
     import dnalm_embed_cells
@@ -263,6 +271,14 @@ def run_train_tokenizer(capsys: pytest.CaptureFixture[str]) -> Iterator[Run]:
     import dnalm_train_tokenizer
 
     yield from running(dnalm_train_tokenizer.parser, dnalm_train_tokenizer.train_tokenizer, capsys)
+
+
+@pytest.fixture
+def run_finetune(capsys: pytest.CaptureFixture[str]) -> Iterator[Run]:
+    """Run dnalm_finetune's entry script in this process: exit code, stdout, stderr."""
+    import dnalm_finetune
+
+    yield from running(dnalm_finetune.parser, dnalm_finetune.finetune, capsys)
 
 
 @pytest.fixture
