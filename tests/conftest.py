@@ -274,6 +274,14 @@ def run_train_tokenizer(capsys: pytest.CaptureFixture[str]) -> Iterator[Run]:
 
 
 @pytest.fixture
+def run_finetune(capsys: pytest.CaptureFixture[str]) -> Iterator[Run]:
+    """Run dnalm_finetune's entry script in this process: exit code, stdout, stderr."""
+    import dnalm_finetune
+
+    yield from running(dnalm_finetune.parser, dnalm_finetune.finetune, capsys)
+
+
+@pytest.fixture
 def run_generate(capsys: pytest.CaptureFixture[str]) -> Iterator[Run]:
     """Run dnalm_generate's entry script in this process: exit code, stdout, stderr."""
     import dnalm_generate

@@ -14,8 +14,10 @@ MACHINE = {"--device", "--threads", "--batch-tokens", "--processes"}
 FILES = {
     "--output",
     "--checkpoint",
-    "--log",
     "--metrics",
+    "--predictions",
+    "--records",
+    "--log",
     "--figure",
     "--card",
     "--summary",
