@@ -4,7 +4,7 @@ import math
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, cast
 
@@ -76,8 +76,6 @@ def score_variants(options: VariantOptions) -> None:
     """
     _check(options)
     machine = prepare_machine(options.device, options.threads, options.batch_tokens)
-    if options.dtype == "bfloat16" and options.batch_tokens is None:
-        machine = replace(machine, batch_tokens=2 * machine.batch_tokens)  # of numbers half as large
     print(f"Device: {machine.description}; {options.dtype}", flush=True)
     written = {
         name: getattr(options, name)
@@ -92,6 +90,8 @@ def score_variants(options: VariantOptions) -> None:
         source = _open(options)
         stack.callback(source.close)
         model, choices = _model_and_scores(options)
+        if options.batch_tokens is None:
+            machine = machine.suiting(model.hidden_size, options.dtype)
         scorer = VariantScorer(model, choices, machine)
         windowing = _windowing(options, model, choices)
         print(f"Model: {scorer.description}", flush=True)
