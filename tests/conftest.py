@@ -175,6 +175,14 @@ def run_project(capsys: pytest.CaptureFixture[str]) -> Iterator[Run]:
 
 
 @pytest.fixture
+def run_embed_cells(capsys: pytest.CaptureFixture[str]) -> Iterator[Run]:
+    """Run dnalm_embed_cells' entry script in this process: exit code, stdout, stderr."""
+    import dnalm_embed_cells
+
+    yield from running(dnalm_embed_cells.parser, dnalm_embed_cells.embed_cells, capsys)
+
+
+@pytest.fixture
 def run_compare(capsys: pytest.CaptureFixture[str]) -> Iterator[Run]:
     """Run dnalm_compare_scores's entry script in this process: exit code, stdout, stderr."""
     import dnalm_compare_scores

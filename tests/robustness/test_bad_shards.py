@@ -79,6 +79,12 @@ BAD_INPUTS: dict[str, tuple[str, bytes, tuple[object, ...], str]] = {
     "index with a repeat": ("--genome", b"chr1\t9\t5\t60\t61\nchr1\t9\t5\t60\t61\n", (), "repeats the contig 'chr1'"),
     "index with an empty contig": ("--genome", b"chr1\t0\t5\t60\t61\n", (), "Line 1 of 'input' is not of"),
     "step without length": ("--genome", b">a\nACGT\n", ("--region-step", 5), "goes with their length"),
+    "whole contigs of a length": (
+        "--genome",
+        b">a\nACGT\n",
+        ("--region-length", 5, "--whole-contigs"),
+        "choose one of both",
+    ),
     "regions of sequences": ("--sequences", b">a\nACGT\n", ("--region-length", 5), "are for a genome"),
 }
 

@@ -2,7 +2,7 @@
 
 import gzip
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +14,7 @@ import pyarrow.parquet as pq
 import pyBigWig
 import pysam
 import pytest
-from conftest import TEST_DATA, Run
+from conftest import TEST_DATA, Run, running
 from dnalm.formats import merged_embeddings, merged_tracks
 from dnalm.formats.bigwig import BigWigWriter, Chromosomes
 
@@ -38,6 +38,14 @@ def merge(run_merge: Run) -> Merge:
         return said
 
     return call
+
+
+@pytest.fixture
+def run_score(capsys: pytest.CaptureFixture[str]) -> Iterator[Run]:
+    """Run dnalm_score_variants's entry script in this process: exit code, stdout, stderr."""
+    import dnalm_score_variants
+
+    yield from running(dnalm_score_variants.parser, dnalm_score_variants.score_variants, capsys)
 
 
 def pair(kind: str) -> list[Path]:
@@ -114,6 +122,58 @@ def test_regions_of_a_genome_in_shards_equal_one_job(
     )
     pd.testing.assert_frame_equal(whole.obs, merged.obs)
     np.testing.assert_allclose(whole.X, merged.X, rtol=0, atol=1e-6)
+
+
+@pytest.mark.parametrize("shards", [1, 3, 7])
+def test_split_score_and_merge_equal_one_job(
+    run_split: Run, run_score: Run, merge: Merge, tmp_path: Path, shards: int
+) -> None:
+    variants, genome = TEST_DATA / "mitochondrial_variants.vcf", TEST_DATA / "human_mitochondrion.fasta"
+
+    def scored(variants: Path, name: str) -> tuple[Path, Path]:
+        places = tmp_path / f"{name}.vcf.gz", tmp_path / f"{name}.tsv"
+        options = ("--variants", variants, "--reference", genome, "--model", MODEL, "--threads", 1)
+        assert run_score(*options, "--output-vcf", places[0], "--output-table", places[1])[0] == 0
+        return places
+
+    assert run_split("--variants", variants, "--shards", shards, "--output-directory", tmp_path / "shards")[0] == 0
+    parts = [scored(file, file.name.split(".")[0]) for file in sorted((tmp_path / "shards").iterdir())]
+    assert len(parts) == shards
+    merge(tmp_path / "merged.vcf.gz", *(part[0] for part in parts))
+    merge(tmp_path / "merged.tsv", *(part[1] for part in parts))
+    whole = scored(variants, "whole")
+    one, merged = (gzip.decompress(path.read_bytes()).decode() for path in (whole[0], tmp_path / "merged.vcf.gz"))
+    assert one.count("\n") == merged.count("\n")
+    assert [line for line in one.splitlines() if line[0] == "#"] == [
+        line for line in merged.splitlines() if line[0] == "#"
+    ]
+    tables = [pd.read_csv(path, sep="\t") for path in (whole[1], tmp_path / "merged.tsv")]
+    numbers = [table.pop("llr_masked").to_numpy() for table in tables]
+    pd.testing.assert_frame_equal(*tables)
+    np.testing.assert_allclose(numbers[0], numbers[1], rtol=0, atol=1e-5 * np.nanmax(np.abs(numbers[0])))
+
+
+def test_tracks_of_a_genome_in_shards_are_those_of_one_job(
+    run_split: Run, run_segment: Run, merge: Merge, tmp_path: Path
+) -> None:
+    genome = TEST_DATA / "human_mitochondrion.fasta"
+    for number in (1, 3):
+        options = ("--genome", genome, "--shards", number, "--output-directory", tmp_path / f"in_{number}")
+        assert run_split(*options)[0] == 0
+    tracks: dict[str, list[Path]] = {}
+    for file in (tmp_path / "in_1" / "shard_1.bed", *sorted((tmp_path / "in_3").iterdir())):
+        folder = tmp_path / f"tracks of {file.parent.name} {file.stem}"
+        model = TEST_DATA / "segmenter.safetensors"
+        code, _, _ = run_segment(
+            *("--genome", genome, "--regions", file, "--model", model, "--tracks", folder, "--threads", 1)
+        )
+        assert code == 0
+        tracks.setdefault(file.parent.name, []).append(folder)
+    (whole,), shards = tracks["in_1"], tracks["in_3"]
+    assert len(shards) == 2  # cuts are at multiples of 10,000 bases
+    for track_of_one_job in sorted(whole.iterdir()):
+        merge(tmp_path / "merged", *(shard / track_of_one_job.name for shard in shards))
+        assert (tmp_path / "merged").read_bytes() == track_of_one_job.read_bytes()
 
 
 @pytest.mark.parametrize("kind", KINDS)

@@ -126,6 +126,13 @@ def test_a_genome_is_cut_where_shards_meet(split: Split, tmp_path: Path) -> None
         assert table["bases"].max() <= 361_569 / shards + 10_000
 
 
+def test_contigs_may_stay_whole(split: Split, tmp_path: Path) -> None:
+    index = tmp_path / "genome.fai"
+    index.write_text("chr1\t250000\t6\t60\t61\nchr2\t95000\t6\t60\t61\nchrM\t16569\t6\t60\t61\n")
+    files, _, _ = split("--genome", index, "--shards", 3, "--whole-contigs")
+    assert [file.read_text() for file in files] == ["chr1\t0\t250000\n", "chr2\t0\t95000\nchrM\t0\t16569\n"]
+
+
 def test_regions_of_a_length_are_the_same_however_many_shards(split: Split) -> None:
     options = ("--genome", TEST_DATA / "human_mitochondrion.fasta", "--region-length", 1000, "--region-step", 700)
     whole, _, _ = split(*options, "--shards", 1)

@@ -13,7 +13,7 @@ def parser() -> argparse.ArgumentParser:
     options = argument_parser(
         "dnalm_import_model", "Import a published model: its files become one model file.", runs_a_model=False
     )
-    options.add_argument("--config", type=Path, required=True, help="config.json")
+    options.add_argument("--config", type=Path, required=True, help="config.json; of scGPT args.json")
     options.add_argument(
         "--weights",
         type=Path,
@@ -26,8 +26,8 @@ def parser() -> argparse.ArgumentParser:
         type=Path,
         default=[],
         action="append",
-        help="tokenizer.json or vocab.txt, tokenizer_config.json, special_tokens_map.json; told apart by content; none for "
-        "SegmentEnformer and SegmentBorzoi",
+        help="tokenizer.json or vocab.txt, tokenizer_config.json, special_tokens_map.json; of scGPT vocab.json; told apart "
+        "by content; none for SegmentEnformer and SegmentBorzoi",
     )
     options.add_argument("--features", type=Path, help="names of what the model predicts, one a line")
     options.add_argument("--licence", help="of the weights, for example CC-BY-NC-SA-4.0")

@@ -16,6 +16,9 @@ def parser() -> argparse.ArgumentParser:
     options.add_argument(
         "--embeddings", type=Path, required=True, help="h5ad, parquet, tabular or npz, told apart by content"
     )
+    options.add_argument(
+        "--matrix", default="auto", help="of an h5ad, X or a key of obsm; auto: X_scGPT where there is one, or else X"
+    )
     options.add_argument("--method", choices=["pca", "umap", "tsne"], default="pca", help="how the map is made")
     options.add_argument(
         "--color-by", metavar="COLUMN", help="column of the embeddings file, or name or number of one of the metadata"

@@ -28,6 +28,7 @@ def parser() -> argparse.ArgumentParser:
         type=number_between(int, 1, 1_000_000_000),
         help="genome: bases from the start of a region to that of the next (default: the length of a region)",
     )
+    options.add_argument("--whole-contigs", action="store_true", help="genome: never cut a contig")
     options.add_argument("--output-directory", type=Path, required=True, help="folder to make, for the shards")
     options.add_argument("--table", type=Path, help="table with one line a shard")
     return options

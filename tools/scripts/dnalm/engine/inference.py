@@ -86,6 +86,7 @@ def run_batches(
     compute: Callable[[list[int]], list[Tensor]],
     machine: Machine,
     on_batch: Callable[[list[int]], None] = lambda indices: None,
+    what: str = "sequence",
 ) -> Results:
     """Return one result an index of `lengths`, in order.
 
@@ -95,6 +96,7 @@ def run_batches(
             dimension are all equally long.
         machine: device and budget of tokens.
         on_batch: told the indices of each batch when it is done.
+        what: an index stands for, in the words of a user.
 
     Raises:
         DeviceMemoryError, UserError: see `run_pieces`.
@@ -102,9 +104,9 @@ def run_batches(
 
     def batches() -> Iterator[tuple[list[int], Results]]:
         for batch in length_buckets(lengths, machine.batch_tokens):
-            yield from _forward(batch, lengths, compute)
+            yield from _forward(batch, lengths, compute, what)
 
-    return _in_order(batches(), len(lengths), on_batch)
+    return _in_order(batches(), len(lengths), on_batch, what)
 
 
 def run_apart(
@@ -144,13 +146,16 @@ def run_apart(
 
 
 def _in_order(
-    batches: Iterable[tuple[list[int], Results]], count: int, on_batch: Callable[[list[int]], None]
+    batches: Iterable[tuple[list[int], Results]],
+    count: int,
+    on_batch: Callable[[list[int]], None],
+    what: str = "sequence",
 ) -> Results:
     """Put each result where its index says; refuse what is not finite."""
     results: Results = []
     for indices, found in batches:
         if not all(np.isfinite(result).all() for result in found):
-            raise UserError("The model makes NaN or infinite numbers of a sequence; use another model, or float32.")
+            raise UserError(f"The model makes NaN or infinite numbers of a {what}; use another model, or float32.")
         # One block for all: small ones between the batches' large ones would keep freed memory from being used again.
         results = results or list(np.empty((count, found[0].shape[-1]), dtype=np.float32))
         for index, result in zip(indices, found, strict=True):
@@ -163,7 +168,7 @@ def _in_order(
 
 
 def _forward(
-    batch: list[int], lengths: Sequence[int], compute: Callable[[list[int]], list[Tensor]]
+    batch: list[int], lengths: Sequence[int], compute: Callable[[list[int]], list[Tensor]], what: str
 ) -> Iterator[tuple[list[int], Results]]:
     """Run one batch, or its halves where the GPU's memory does not suffice."""
     try:
@@ -172,13 +177,13 @@ def _forward(
     except torch.OutOfMemoryError:
         if len(batch) == 1:
             raise DeviceMemoryError(
-                f"One sequence of {lengths[batch[0]]:,} tokens does not fit into the GPU; "
-                "use shorter sequences, bfloat16 or a larger GPU."
+                f"One {what} of {lengths[batch[0]]:,} tokens does not fit into the GPU; "
+                f"use shorter {what}s, bfloat16 or a larger GPU."
             ) from None
     torch.cuda.empty_cache()
     middle = len(batch) // 2
     for half in (batch[:middle], batch[middle:]):
-        yield from _forward(half, lengths, compute)
+        yield from _forward(half, lengths, compute, what)
 
 
 def _arrays(compute: Callable[[], list[Tensor]]) -> Results:

@@ -1,7 +1,7 @@
 """Run a segmenter over the windows of many contigs: batched by length, each result with its window, in order."""
 
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Generator, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Generic, TypeVar
@@ -58,7 +58,7 @@ class WindowRunner:
         """
         buffers = self._buffers(reads)
         results = (self._run(buffer) for buffer in buffers)
-        for buffer, found in _one_ahead(results) if self._ahead else results:
+        for buffer, found in one_ahead(results) if self._ahead else results:
             for read, probabilities in zip(buffer, found, strict=True):
                 yield read.place, probabilities
 
@@ -120,7 +120,7 @@ class WindowRunner:
 Item = TypeVar("Item")
 
 
-def _one_ahead(items: Iterator[Item]) -> Iterator[Item]:
+def one_ahead(items: Iterator[Item]) -> Generator[Item, None, None]:
     """Yield items while a thread makes the next: what is written does not keep the GPU waiting."""
     with ThreadPoolExecutor(1) as pool:
         coming = pool.submit(next, items, None)

@@ -1,6 +1,5 @@
 """Embeddings as AnnData h5ad, parquet, table or NumPy npz, appended in chunks: memory does not grow with the records."""
 
-import io
 import json
 import shutil
 import tempfile
@@ -13,8 +12,8 @@ from typing import Any, Protocol, Self
 import h5py
 import numpy as np
 from numpy.typing import NDArray
-from typing_extensions import Buffer
 
+from dnalm.formats.hdf5 import FileForHDF5, encode
 from dnalm.formats.npz import npy_entry
 from dnalm.formats.tables import TableWriter
 from dnalm.signals import kept_waiting
@@ -53,37 +52,6 @@ def dimension_names(writer: EmbeddingsWriter, count: int) -> list[str]:
     return list(writer.dimensions) if writer.dimensions else [f"dimension_{number}" for number in range(count)]
 
 
-class _FileForHDF5(io.FileIO):
-    """A file that keeps its first error for us: HDF5 crashes the process when a write fails under it."""
-
-    error: OSError | None = None
-
-    def write(self, data: Buffer, /) -> int:
-        """Write all of the data, or remember why not and swallow it."""
-        rest = memoryview(data).cast("B")
-        size = len(rest)
-        try:
-            while rest and self.error is None:
-                rest = rest[super().write(rest) :]
-        except OSError as error:
-            error.filename = None  # the name of a partial file says nothing to a user
-            self.error = error
-        return size
-
-    def truncate(self, size: int | None = None, /) -> int:
-        """Set the size, or remember why not."""
-        try:
-            return super().truncate(size)
-        except OSError as error:
-            self.error = self.error or error
-            return size or 0
-
-    def check(self) -> None:
-        """Raise the first error."""
-        if self.error is not None:
-            raise self.error
-
-
 class H5adWriter:
     """AnnData on disk (https://anndata.readthedocs.io, "on-disk format", version 0.1.0), X and obs grown chunk by chunk."""
 
@@ -91,7 +59,7 @@ class H5adWriter:
 
     @kept_waiting()
     def __init__(self, path: Path) -> None:
-        self._disk = _FileForHDF5(path, "w+")
+        self._disk = FileForHDF5(path, "w+")
         self._file = h5py.File(self._disk, "w")
 
     def __enter__(self) -> Self:
@@ -123,7 +91,7 @@ class H5adWriter:
         dataset[first:] = values
 
     def _create(self, columns: Columns, dimensions: int) -> None:
-        _encode(self._file, "anndata", "0.1.0")
+        encode(self._file, "anndata", "0.1.0")
         first = len(next(iter(columns.values())))
         rows = min(max(first, FEWEST_ROWS), MOST_ROWS)
         x = self._file.create_dataset(
@@ -133,9 +101,9 @@ class H5adWriter:
             dtype="f4",
             chunks=(min(rows, max(1, CHUNK_BYTES // (4 * dimensions))), dimensions),
         )
-        _encode(x, "array", "0.2.0")
+        encode(x, "array", "0.2.0")
         obs = self._file.create_group("obs")
-        _encode(obs, "dataframe", "0.2.0")
+        encode(obs, "dataframe", "0.2.0")
         index, *others = columns
         obs.attrs["_index"] = index
         obs.attrs.create("column-order", others, dtype=h5py.string_dtype())
@@ -143,7 +111,7 @@ class H5adWriter:
             text = isinstance(values[0], str)
             dtype: Any = h5py.string_dtype() if text else np.asarray(values[:1]).dtype
             dataset = obs.create_dataset(name, shape=(0,), maxshape=(None,), dtype=dtype, chunks=(rows,))
-            _encode(dataset, "string-array" if text else "array", "0.2.0")
+            encode(dataset, "string-array" if text else "array", "0.2.0")
 
     @kept_waiting()
     def finish(self, provenance: Mapping[str, Any]) -> None:
@@ -151,22 +119,17 @@ class H5adWriter:
         text = h5py.string_dtype()
         # Written by hand: importing anndata, with pandas, would take a third of a short job's time.
         var = self._file.create_group("var")
-        _encode(var, "dataframe", "0.2.0")
+        encode(var, "dataframe", "0.2.0")
         var.attrs["_index"] = "_index"
         var.attrs.create("column-order", [], dtype=np.float64)
         names = dimension_names(self, self._file["X"].shape[1])
-        _encode(var.create_dataset("_index", data=names, dtype=text), "string-array", "0.2.0")
+        encode(var.create_dataset("_index", data=names, dtype=text), "string-array", "0.2.0")
         for part in ("obsm", "varm", "obsp", "varp", "layers", "uns"):
-            _encode(self._file.create_group(part), "dict", "0.1.0")
+            encode(self._file.create_group(part), "dict", "0.1.0")
         said = json.dumps(provenance, sort_keys=True, allow_nan=False)
-        _encode(self._file["uns"].create_dataset("dnalm", data=said, dtype=text), "string", "0.2.0")
+        encode(self._file["uns"].create_dataset("dnalm", data=said, dtype=text), "string", "0.2.0")
         self._file.flush()
         self._disk.check()
-
-
-def _encode(item: h5py.HLObject, kind: str, version: str) -> None:
-    item.attrs["encoding-type"] = kind
-    item.attrs["encoding-version"] = version
 
 
 class NpzWriter:

@@ -14,6 +14,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from dnalm.errors import UserError
+from dnalm.formats.hdf5 import refuse_other_files
 from dnalm.formats.tables import read_header, read_table
 
 DIMENSION = re.compile(r"dimension_\d+")
@@ -21,6 +22,7 @@ NUMBER = re.compile(r"-?\d+\.\d*(e[+-]\d+)?", re.IGNORECASE)  # pandas names col
 LIST_COLUMN = "embedding"  # of a Parquet file: the whole vector in one column
 FEW_ROWS = 100  # of a table, from which its numeric columns are known
 ROWS = 10_000  # of a table, read at once
+OF_CELLS = "X_scGPT"  # in obsm: what dnalm_embed_cells adds to a file of counts
 ANSWER = "give an embeddings file (h5ad, parquet, tabular or npz)"
 
 
@@ -33,16 +35,22 @@ class Embeddings:
         ids: names of the records, in the order of the file; they may repeat.
         vectors: shape (records, dimensions), all finite.
         columns: every other column of one value a record.
+        left_out: records without an embedding, all of it NaN, as of cells that a model could not read.
     """
 
     origin: str
     ids: list[str]
     vectors: NDArray[np.float32]
     columns: pd.DataFrame
+    left_out: int = 0
 
 
-def read_embeddings(path: Path) -> Embeddings:
+def read_embeddings(path: Path, matrix: str = "auto") -> Embeddings:
     """Read a whole file of embeddings; its name and suffix do not matter.
+
+    Args:
+        path: the file.
+        matrix: of AnnData, `X` or a key of obsm; `auto` is what `dnalm_embed_cells` added, or else X.
 
     Raises:
         UserError: the file holds no embeddings, or a value in them is not a finite number.
@@ -54,7 +62,11 @@ def read_embeddings(path: Path) -> Embeddings:
     for magic, read in READERS.items():  # noqa: B007 (it is used behind the loop)
         if start.startswith(magic):
             break
-    embeddings = read(path)
+    if read is not _read_h5ad and matrix != "auto":
+        raise UserError(
+            f"The file '{path.name}' is no AnnData, so that it has no matrix '{matrix}' to choose; leave it out."
+        )
+    embeddings = _read_h5ad(path, matrix) if read is _read_h5ad else read(path)
     if not len(embeddings.ids):
         raise UserError(f"The file '{path.name}' has no record.")
     if not embeddings.vectors.shape[1]:
@@ -80,27 +92,45 @@ def _record(row: int, name: str, path: Path) -> str:
     return f"Record {row + 1:,} ('{name}') of '{path.name}'"
 
 
-def _read_h5ad(path: Path) -> Embeddings:
-    """Read X and obs alone: an AnnData file may hold much else."""
+def _read_h5ad(path: Path, matrix: str = "auto") -> Embeddings:
+    """Read obs and one matrix alone: an AnnData file may hold much else."""
     from anndata.io import read_elem
 
     try:
         with h5py.File(path, "r") as file, warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of older versions of the format
-            if not {"X", "obs"} <= file.keys():
-                raise UserError(f"The file '{path.name}' is HDF5, but no AnnData with X and obs; {ANSWER}.")
-            obs, x = read_elem(file["obs"]), read_elem(file["X"])
+            refuse_other_files(file, path)
+            place = _place(file, matrix, path)
+            obs, x = read_elem(file["obs"]), read_elem(file[place])
     except (OSError, KeyError, ValueError) as error:
         raise UserError(
             f"The file '{path.name}' is a damaged or unknown h5ad file; make or upload it again."
         ) from error
     if not isinstance(obs, pd.DataFrame) or getattr(x, "ndim", 0) != 2 or x.shape[0] != len(obs):
-        raise UserError(f"The file '{path.name}' is AnnData without a matrix X that fits obs; {ANSWER}.")
+        raise UserError(f"The file '{path.name}' is AnnData without a matrix {place} that fits obs; {ANSWER}.")
+    x = x.to_numpy() if isinstance(x, pd.DataFrame) else x
     if not np.issubdtype(x.dtype, np.number) or np.iscomplexobj(x):
-        raise UserError(f"The matrix X of '{path.name}' does not hold numbers; {ANSWER}.")
+        raise UserError(f"The matrix {place} of '{path.name}' does not hold numbers; {ANSWER}.")
+    dense = _float32(x if isinstance(x, np.ndarray) else x.toarray())
+    there = np.ones(len(dense), dtype=np.bool_) if place == "X" else ~np.isnan(dense).all(axis=1)
+    if len(dense) and not there.any():
+        raise UserError(f"Every row of the matrix {place} of '{path.name}' is NaN; {ANSWER}.")
+    obs, dense = (obs, dense) if there.all() else (obs[there], dense[there])
     ids = obs.index.astype(str).tolist()
-    dense = x if isinstance(x, np.ndarray) else x.toarray()
-    return Embeddings("h5ad, matrix X", ids, _float32(dense), obs.reset_index(drop=True))
+    return Embeddings(f"h5ad, matrix {place}", ids, dense, obs.reset_index(drop=True), int((~there).sum()))
+
+
+def _place(file: h5py.File, matrix: str, path: Path) -> str:
+    """Return where in an AnnData file the embeddings are."""
+    keys = list(file["obsm"]) if isinstance(file.get("obsm"), h5py.Group) else []
+    if matrix in keys or (matrix == "auto" and OF_CELLS in keys):
+        return f"obsm/{OF_CELLS if matrix == 'auto' else matrix}"
+    if matrix not in ("auto", "X"):
+        there = ", ".join(f"'{key}'" for key in keys) or "none"
+        raise UserError(f"The file '{path.name}' has no '{matrix}' in obsm; there are: {there}.")
+    if not {"X", "obs"} <= file.keys():
+        raise UserError(f"The file '{path.name}' is HDF5, but no AnnData with X and obs; {ANSWER}.")
+    return "X"
 
 
 def _float32(values: Any) -> NDArray[np.float32]:
@@ -235,7 +265,7 @@ def _span(dimensions: list[str]) -> str:
 
 
 # By the first bytes of a file; whatever else it is, it is read as a table.
-READERS: dict[bytes, Callable[[Path], Embeddings]] = {
+READERS: dict[bytes, Callable[..., Embeddings]] = {
     b"\x89HDF\r\n\x1a\n": _read_h5ad,
     b"PAR1": _read_parquet,
     b"PK\x03\x04": _read_npz,

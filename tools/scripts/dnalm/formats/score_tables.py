@@ -21,8 +21,9 @@ NO_VALUE = NOT_GIVEN | {"."}
 # Numbers that say where a record is and how it was read, not how it scored.
 NO_SCORES = {
     *("chrom", "chr", "contig", "pos", "position", "start", "end", "id", "ref", "alt", "strand", "name", "status"),
-    *("length", "n_tokens", "n_windows", "label", "group", "cluster", "gene", "index", "row"),
+    *("length", "label", "group", "cluster", "gene", "index", "row"),
 }
+COUNTS = "n_"  # begins the names of columns that count
 
 
 @dataclass(frozen=True)
@@ -165,7 +166,11 @@ def _columns_of(path: Path, columns: dict[str, str | None]) -> list[str]:
 
 
 def _looks_like_scores(path: Path, header: list[str], used: set[str]) -> str:
-    candidates = [name for name in header if name not in used and name.lower() not in NO_SCORES]
+    candidates = [
+        name
+        for name in header
+        if name not in used and name.lower() not in NO_SCORES and not name.lower().startswith(COUNTS)
+    ]
     found: list[str] = []
     for chunk in read_table(path, header, text=header, rows=ROWS):
         for name in candidates:

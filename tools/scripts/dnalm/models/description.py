@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from dnalm.errors import UserError, shown
+from dnalm.models import scgpt
 from dnalm.models.heads import Classifier, is_classifier, load_classifier
 from dnalm.models.language_model import LanguageModel, NoLanguageModelHead
 from dnalm.models.model_file import StoredModel
@@ -19,6 +20,7 @@ from dnalm.models.tokenizers import Encoding
 BUFFERS = ("position_ids", "inv_freq")
 DECODERS = ("decoder.weight", "lm_head.weight", "embed_out.weight")
 SAMPLE_BASES, PROBED_BASES = 3_000, 480
+BINS = 50  # of the values of a cell that is tried
 PROBE = "ACGTTGCAAGGCTTACCGATATCGGCTAAGCTTACGGATCCAGTCAN"
 
 
@@ -28,6 +30,8 @@ def describe(stored: StoredModel) -> dict[str, str]:
     Raises:
         UserError: the model cannot be loaded, or does not give sensible numbers.
     """
+    if scgpt.recognises(stored.config):
+        return _describe_cells(try_cell_model(stored))
     model = try_model(stored)
     if isinstance(model, Segmenter):
         return _facts_of_segmenter(model)
@@ -196,6 +200,42 @@ def _tied(stored: StoredModel, vocabulary_size: int) -> set[str]:
     first, *others = sorted(tables, key=lambda name: name.endswith(DECODERS))
     weights = stored.read_tensors(tables)
     return {name for name in others if torch.equal(weights[name], weights[first])}
+
+
+def try_cell_model(stored: StoredModel) -> scgpt.CellModel:
+    """Load a model of cells and embed one that expresses as many genes as there are bins.
+
+    Raises:
+        UserError: it cannot be loaded, or does not give sensible numbers.
+    """
+    model = scgpt.load(stored)
+    genes = [number for number in range(len(model.vocabulary)) if number not in (model.pad_id, model.cls_id)][:BINS]
+    ids = torch.tensor([[model.cls_id, *genes]])
+    values = torch.tensor([[model.no_value, *range(1, len(genes) + 1)]])
+    with torch.inference_mode():
+        cell, states = model.module(ids, values), model.module.hidden_states(ids, values)
+    if not bool(torch.isfinite(cell).all()) or not bool(states[-1].std() > 0):
+        raise UserError(
+            f"The model '{stored.name}' makes no sensible numbers of a cell: its weights are empty or too large; use an "
+            "intact model."
+        )
+    return model
+
+
+def _describe_cells(model: scgpt.CellModel) -> dict[str, str]:
+    stored = model.stored
+    return {
+        "name": stored.name,
+        "architecture": scgpt.NAME,
+        "parameters": f"{sum(int(np.prod(info.shape)) for info in stored.tensors.values()):,}",
+        "layers": f"{len(model.layers)}",
+        "hidden_size": f"{model.hidden_size:,}",
+        "context_tokens": f"{scgpt.CONTEXT_LENGTH:,}",
+        "vocabulary": f"{len(model.vocabulary):,}",
+        "head": "none",
+        "stored_as": ", ".join(sorted({str(info.dtype).removeprefix("torch.") for info in stored.tensors.values()})),
+        "licence": stored.licence or "unknown",
+    }
 
 
 def _bases(model: LanguageModel, sample: str, context: int) -> int:

@@ -15,8 +15,8 @@ from dnalm.models.pickled_weights import convert
 from dnalm.models.registry import is_known, refuse_unknown_architecture, with_config_of_tensors
 from dnalm.models.sources import (
     LARGEST_TEXT_FILE,
+    LAYOUTS,
     ORIGIN_FILE,
-    TOKENIZER_FILES,
     folder_name,
     read_json_object,
     read_origin,
@@ -24,9 +24,9 @@ from dnalm.models.sources import (
     snapshot_folder,
 )
 
-CONFIG = "config.json"
-CARD = "README.md"
-WEIGHTS, PICKLED_WEIGHTS, JAX_WEIGHTS = "model.safetensors", "pytorch_model.bin", ".joblib"
+CONFIG, CARD = "config.json", "README.md"
+WEIGHTS, JAX_WEIGHTS = "model.safetensors", ".joblib"
+PICKLED_WEIGHTS = ("pytorch_model.bin", "best_model.pt")  # the second is scGPT's
 INDEX = ".index.json"
 
 
@@ -129,16 +129,17 @@ def collect(origin: Origin, folder: Path) -> None:
     Raises:
         UserError: the config or the weights are missing or absurd, or a file cannot be fetched.
     """
-    texts = [name for name in (CONFIG, *TOKENIZER_FILES) if name in origin.sizes]
+    config = next((name for name in LAYOUTS if name in origin.sizes), None)
     pickled_arrays = sorted(name for name in origin.sizes if name.endswith(JAX_WEIGHTS))
     if pickled_arrays and not _is_known(origin):
         _collect_jax(origin, pickled_arrays, folder)
         return
-    if CONFIG not in texts:
-        raise UserError(f"'{origin.name}' has no {CONFIG}; choose a model of the hub or its folder.")
+    if config is None:
+        raise UserError(f"'{origin.name}' has no {' or '.join(LAYOUTS)}; choose a model of the hub or its folder.")
+    texts = [name for name in (config, *LAYOUTS[config]) if name in origin.sizes]
     fetched = {name: _fetch_text(origin, name) for name in texts}
     # Before gigabytes of weights are fetched that nothing here can read.
-    refuse_unknown_architecture(read_json_object(fetched[CONFIG]), origin.name)
+    refuse_unknown_architecture(read_json_object(fetched[config]), origin.name)
     pickled, index, weights = _find_weights(origin)
     fetched |= {name: origin.fetch(name) for name in weights}
     if index and not pickled:
@@ -183,8 +184,8 @@ def _fetch_text(origin: Origin, name: str) -> Path:
 
 def _find_weights(origin: Origin) -> tuple[bool, Path | None, list[str]]:
     """Return whether the weights are pickled, their index if they are in shards, and their files."""
-    for single in (WEIGHTS, PICKLED_WEIGHTS):
-        pickled = single == PICKLED_WEIGHTS
+    for single in (WEIGHTS, *PICKLED_WEIGHTS):
+        pickled = single != WEIGHTS
         if single in origin.sizes:
             return pickled, None, [single]
         if single + INDEX in origin.sizes:
@@ -195,7 +196,7 @@ def _find_weights(origin: Origin) -> tuple[bool, Path | None, list[str]]:
                     raise UserError(f"'{origin.name}' lacks the weights '{shown(name)}' that its index names.")
             return pickled, index, names
     raise UserError(
-        f"'{origin.name}' has neither {WEIGHTS} nor {PICKLED_WEIGHTS}, whole or in shards; choose another model."
+        f"'{origin.name}' has neither {WEIGHTS} nor {PICKLED_WEIGHTS[0]}, whole or in shards; choose another model."
     )
 
 

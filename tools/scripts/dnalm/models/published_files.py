@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from dnalm.errors import UserError, shown
+from dnalm.models import scgpt
 from dnalm.models.model_file import StoredModel, TensorInfo, read_header, read_origin
 
 LARGEST_TEXT_FILE = 100_000_000  # bytes of a config or tokenizer file
@@ -24,7 +25,16 @@ PICKLED, OLD_VOCABULARY, MERGES, OTHER_TEXT = "pickled weights", "vocab.json", "
 KEYS: dict[str, set[str]] = {
     INDEX: {"weight_map"},
     TOKENIZER: {"pre_tokenizer", "post_processor", "added_tokens", "truncation"},
-    CONFIG: {"model_type", "architectures", "hidden_size", "num_hidden_layers", "d_model", "n_embd", "embed_dim"},
+    CONFIG: {
+        "model_type",
+        "architectures",
+        "hidden_size",
+        "num_hidden_layers",
+        "d_model",
+        "n_embd",
+        "embed_dim",
+        "embsize",
+    },
     TOKENIZER_CONFIG: {"tokenizer_class", "model_max_length", "added_tokens_decoder", "clean_up_tokenization_spaces"},
 }
 MEANINGS = {
@@ -50,9 +60,13 @@ def read_tokenizer(paths: Sequence[Path], mended: list[str] | None = None) -> di
     Raises:
         UserError: one is something else, or two are of one kind.
     """
+    return _read_kinds(paths, TOKENIZER_KINDS, [] if mended is None else mended)
+
+
+def _read_kinds(paths: Sequence[Path], kinds: Sequence[str], mended: list[str]) -> dict[str, Any]:
     tokenizer: dict[str, Any] = {}
     for path in paths:
-        kind, content = _expect(path, TOKENIZER_KINDS, [] if mended is None else mended)
+        kind, content = _expect(path, kinds, mended)
         if kind in tokenizer:
             raise UserError(f"Two of the tokenizer's files are a {kind}, the second is '{path.name}'; give one.")
         tokenizer[kind] = content
@@ -65,9 +79,10 @@ def read_published_model(
     """Return the model that files of any names make up, weights unread, and what had to be mended in them.
 
     Args:
-        config: config.json.
+        config: config.json; of scGPT args.json.
         weights: one safetensors file, or all shards, with their index or without.
-        tokenizer_files: tokenizer.json or vocab.txt; tokenizer_config.json and special_tokens_map.json where there are any.
+        tokenizer_files: tokenizer.json or vocab.txt; tokenizer_config.json and special_tokens_map.json where there are any;
+            of scGPT vocab.json.
         name: what people call the model.
 
     Raises:
@@ -75,7 +90,8 @@ def read_published_model(
     """
     mended: list[str] = []
     settings = _expect(config, [CONFIG], mended)[1]
-    tokenizer = read_tokenizer(tokenizer_files, mended)
+    kinds = (OLD_VOCABULARY,) if scgpt.recognises(settings) else TOKENIZER_KINDS
+    tokenizer = _read_kinds(tokenizer_files, kinds, mended)
     files, tensors, origin = _read_weights(weights, mended)
     return mend(StoredModel(name, files, tensors, settings, tokenizer, **origin), mended), mended
 

@@ -19,6 +19,7 @@ from dnalm.models import (
     enformer,
     haiku_weights,
     nucleotide_transformer_v2,
+    scgpt,
     segment_nt,
     transformers_native,
 )
@@ -216,7 +217,7 @@ def published_config(model: LanguageModel) -> dict[str, Any]:
 
 def is_known(config: Mapping[str, Any]) -> bool:
     """Say whether code here reads models with such a config."""
-    return any(architecture.recognises(config) for architecture in (*ARCHITECTURES, *SEGMENTERS))
+    return any(architecture.recognises(config) for architecture in (*ARCHITECTURES, *SEGMENTERS, scgpt))
 
 
 def refuse_unknown_architecture(config: Mapping[str, Any], name: str) -> None:
@@ -224,11 +225,13 @@ def refuse_unknown_architecture(config: Mapping[str, Any], name: str) -> None:
     if not is_known(config):
         raise UserError(
             f"The architecture '{shown(config.get('model_type'))}' of the model '{name}' is unknown here; "
-            f"use one of {', '.join(NAMES)}."
+            f"use one of {', '.join((*NAMES, scgpt.NAME))}."
         )
 
 
 def _architecture(stored: StoredModel) -> Any:
+    if scgpt.recognises(stored.config):
+        raise UserError(f"The model '{stored.name}' reads cells, and no DNA; choose a DNA language model.")
     refuse_unknown_architecture(stored.config, stored.name)
     if any(architecture.recognises(stored.config) for architecture in SEGMENTERS):
         raise UserError(

@@ -1,13 +1,17 @@
 """Where a model comes from: a model file, or a Hugging Face folder as the `path` of a `huggingface` data table row."""
 
 import json
+import os
 from pathlib import Path
 from typing import Any
 
 from dnalm.errors import UserError
+from dnalm.models import scgpt
 from dnalm.models.model_file import StoredModel, TensorInfo, read_header, read_model_file
 
 TOKENIZER_FILES = ("tokenizer.json", "vocab.txt", "tokenizer_config.json", "special_tokens_map.json")
+# What publishers call a config → the files beside it that say what its tokens are.
+LAYOUTS = {"config.json": TOKENIZER_FILES, scgpt.CONFIG: (scgpt.VOCABULARY,)}
 ORIGIN_FILE = "dnalm.json"  # written by the installer: name, licence and provenance, which a Hugging Face folder lacks
 LARGEST_TEXT_FILE = 100_000_000  # bytes of a config or tokenizer file
 
@@ -56,8 +60,14 @@ def folder_name(path: Path) -> str:
     return "/".join(path.resolve().name.removeprefix("models--").split("--"))
 
 
+def _config_name(folder: Path) -> str:
+    """Return which file of a folder is the config; config.json if there is none."""
+    return next((name for name in LAYOUTS if os.path.isfile(folder / name)), "config.json")  # noqa: PTH113 (never raises)
+
+
 def _read_folder(folder: Path, name: str) -> StoredModel:
-    config = read_json_object(folder / "config.json")
+    config_file = _config_name(folder)
+    config = read_json_object(folder / config_file)
     tensors: dict[str, TensorInfo] = {}
     files = _weight_files(folder)
     for file in files:
@@ -66,7 +76,7 @@ def _read_folder(folder: Path, name: str) -> StoredModel:
             raise UserError(f"The model '{name}' has tensor '{min(repeated)}' in two of its files; install it again.")
         tensors |= found
     tokenizer: dict[str, Any] = {}
-    for file_name in TOKENIZER_FILES:
+    for file_name in LAYOUTS[config_file]:
         file = folder / file_name
         if file.is_file():
             tokenizer[file_name] = read_json_object(file) if file.suffix == ".json" else _read_text(file)

@@ -13,18 +13,20 @@ from typing import IO
 from dnalm.engine.devices import prepare_machine
 from dnalm.errors import DISK_IS_FULL, UserError, shown
 from dnalm.formats.outputs import whole_or_nothing
+from dnalm.models import scgpt
 from dnalm.models.catalogue import CATALOGUE, licence_label
-from dnalm.models.description import try_classifier, try_model
+from dnalm.models.description import try_cell_model, try_classifier, try_model
 from dnalm.models.heads import is_classifier
 from dnalm.models.hub import DownloadError, find_model
 from dnalm.models.language_model import LanguageModel
 from dnalm.models.origins import FolderOrigin, HubOrigin, Origin, collect
+from dnalm.models.scgpt import CellModel
 from dnalm.models.segmenter import Segmenter
 from dnalm.models.sources import open_model
 from dnalm.report.progress import Progress
 
 TABLE = "huggingface"
-DOMAIN = "sequence"
+DOMAIN, DOMAIN_OF_CELLS = "sequence", "single-cell"
 LONGEST_LABEL = 200
 LETTERS_OF_A_VERSION = 12  # of a commit or a digest, in a row's value
 
@@ -64,7 +66,8 @@ def install(options: InstallationOptions) -> None:
         origin = _folder_origin(options) if options.source == "folder" else _hub_origin(options, installed, stack)
         folder = stack.enter_context(_unfinished(options.output_directory))
         collect(origin, folder)
-        model = try_model(open_model(folder))
+        stored = open_model(folder)
+        model = try_cell_model(stored) if scgpt.recognises(stored.config) else try_model(stored)
         try_classifier(model.stored)
         version = origin.provenance.get("revision") or model.stored.sha256()
         value = row_value(origin.name, version)
@@ -74,7 +77,7 @@ def install(options: InstallationOptions) -> None:
             "value": value,
             "name": f"{shown(name, LONGEST_LABEL)} ({licence_label(origin.licence)})",
             "pipeline_tag": pipeline_tag(model),
-            "domain": DOMAIN,
+            "domain": DOMAIN_OF_CELLS if isinstance(model, CellModel) else DOMAIN,
             "free_tag": "",
             "version": version,
             "path": value,
@@ -186,22 +189,24 @@ def _lock(folder: Path) -> IO[str]:
     return lock
 
 
-def pipeline_tag(model: LanguageModel | Segmenter) -> str:
+def pipeline_tag(model: LanguageModel | Segmenter | CellModel) -> str:
     """Return what the model is for, as the hub calls it."""
     if is_classifier(model.stored):
         return "text-classification"
     if isinstance(model, Segmenter):
         return "token-classification"
-    if model.with_head is None:
+    if isinstance(model, CellModel) or model.with_head is None:
         return "feature-extraction"
     return "text-generation" if model.causal else "fill-mask"
 
 
-def _report(row: dict[str, str], model: LanguageModel | Segmenter) -> None:
+def _report(row: dict[str, str], model: LanguageModel | Segmenter | CellModel) -> None:
     stored = model.stored
     count = sum(info.end - info.start for info in stored.tensors.values())
     if isinstance(model, Segmenter):
         print(f"Tried on a sequence: {len(model.features)} features, reads {model.window.default:,} bases")
+    elif isinstance(model, CellModel):
+        print(f"Tried on a cell: {len(model.layers)} layers, {model.hidden_size:,} dimensions")
     else:
         context = "any length" if model.context_length is None else f"{model.context_length:,} tokens"
         print(f"Tried on a sequence: {len(model.layers)} layers, {model.hidden_size:,} dimensions, reads {context}")

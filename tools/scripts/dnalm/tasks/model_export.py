@@ -7,7 +7,7 @@ from typing import Any
 
 from dnalm.engine.devices import prepare_machine
 from dnalm.formats.outputs import whole_folder_or_nothing, whole_or_nothing
-from dnalm.models import transformers_native
+from dnalm.models import scgpt, transformers_native
 from dnalm.models.description import describe
 from dnalm.models.head_config import has_head
 from dnalm.models.model_file import StoredModel, origin_of, write_safetensors
@@ -64,10 +64,11 @@ def export_model(options: ExportOptions) -> None:
 def _write(stored: StoredModel, folder: Path, facts: dict[str, str]) -> None:
     """Write the files of a published model."""
     write_safetensors(folder / "model.safetensors", stored.read_tensors(), {"format": "pt"} | origin_of(stored))
-    files: dict[str, Any] = {"config.json": stored.config, **stored.tokenizer}
+    of_cells = scgpt.recognises(stored.config)
+    files: dict[str, Any] = {scgpt.CONFIG if of_cells else "config.json": stored.config, **stored.tokenizer}
     # transformers would guess the class of the tokenizer from the model's, and guess wrong.
     tokenizer_class = "PreTrainedTokenizerFast" if "tokenizer.json" in files else "EsmTokenizer"
-    if stored.tokenizer:  # a segmenter may read bases as they are
+    if stored.tokenizer and not of_cells:  # a segmenter may read bases as they are
         named = special_tokens(stored.tokenizer)
         files["tokenizer_config.json"] = (
             {"tokenizer_class": tokenizer_class} | named | files.get("tokenizer_config.json", {})

@@ -42,6 +42,7 @@ class ProjectionOptions:
 
     embeddings: Path
     output: Path
+    matrix: str = "auto"
     table: Path | None = None
     statistics: Path | None = None
     method: str = "pca"
@@ -88,8 +89,10 @@ def project(options: ProjectionOptions) -> None:
     inputs = [path for path in (options.embeddings, options.metadata) if path]
     with whole_or_nothing(outputs, inputs) as partials:
         written = dict(zip(outputs, partials, strict=True))
-        data = read_embeddings(options.embeddings)
+        data = read_embeddings(options.embeddings, options.matrix)
         print(f"Read {len(data.ids):,} embeddings of {data.vectors.shape[1]:,} dimensions: {data.origin}", flush=True)
+        if data.left_out:
+            print(f"Records without an embedding, left out: {data.left_out:,}")
         _refuse_without_a_map(data, options.embeddings)
         metadata = _joined(data.ids, options.metadata, options.metadata_id) if options.metadata else Metadata()
         column = _color_column(data, metadata, options)
@@ -324,5 +327,16 @@ def _columns(
 
 def _chosen(options: ProjectionOptions) -> dict[str, Any]:
     """Return the options that shape the result, without paths."""
-    names = ("method", "color_by", "color_as", "seed", "scaling", "components", "neighbors", "min_dist", "perplexity")
+    names = (
+        "method",
+        "matrix",
+        "color_by",
+        "color_as",
+        "seed",
+        "scaling",
+        "components",
+        "neighbors",
+        "min_dist",
+        "perplexity",
+    )
     return {name: getattr(options, name) for name in names}

@@ -31,6 +31,7 @@ class SplittingOptions:
     shards: int = 4
     region_length: int | None = None
     region_step: int | None = None
+    whole_contigs: bool = False
     table: Path | None = None
 
 
@@ -68,8 +69,10 @@ def split(options: SplittingOptions) -> None:
     Raises:
         UserError: the input cannot be used, or the folder has files in it already.
     """
-    if options.genome is None and (options.region_length or options.region_step):
-        raise UserError("Length and step of regions are for a genome; leave them out.")
+    if options.genome is None and (options.region_length or options.region_step or options.whole_contigs):
+        raise UserError("Length and step of regions, and whole contigs, are for a genome; leave them out.")
+    if options.whole_contigs and options.region_length:
+        raise UserError("Contigs stay whole or become regions of a length; choose one of both.")
     if options.region_step and not options.region_length:
         raise UserError("A step of regions goes with their length; give both.")
     inputs = [path for path in (options.sequences, options.variants, options.genome) if path]
@@ -193,7 +196,8 @@ def _genome(path: Path, options: SplittingOptions) -> Source:
 
     def stretches() -> Iterator[tuple[str, int, int]]:
         for contig, length in lengths.items():
-            for start, end in tiles(length, size, step):
+            whole = length if options.whole_contigs else 0
+            for start, end in tiles(length, whole or size, whole or step):
                 yield contig, start, end
 
     def joined() -> Iterator[tuple[str, int, int]]:
