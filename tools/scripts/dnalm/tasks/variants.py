@@ -4,7 +4,7 @@ import math
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Literal, cast
@@ -87,6 +87,8 @@ def score_variants(options: VariantOptions) -> None:
     """
     _check(options)
     machine = prepare_machine(options.device, options.threads, options.batch_tokens, processes=options.processes)
+    if options.dtype == "bfloat16" and options.batch_tokens is None:
+        machine = replace(machine, batch_tokens=2 * machine.batch_tokens)  # of numbers half as large
     print(f"Device: {machine.description}; {options.dtype}", flush=True)
     written = {
         name: getattr(options, name)
