@@ -120,8 +120,7 @@ def score_variants(options: VariantOptions) -> None:
         progress = Progress("variants", lambda: source.fraction_read)
         counts: Counter[str] = Counter()
         make = partial(_scoring, options, choices, scorer if machine.processes == 1 else None)
-        buffers = _buffers(source.entries(windowing), _most_at_once(scorer, machine))
-        parts = _parts(buffers, options.dtype != "float32")
+        parts = _parts(source.entries(windowing), _most_at_once(scorer, machine), options.dtype != "float32")
         for buffer, (found, said) in stack.enter_context(crew(make, machine)).results(parts, progress.add):
             if said and not counts["precision"]:
                 print(f"Precision: with float32, on the first variants, {said}", flush=True)
@@ -260,10 +259,10 @@ def _most_at_once(scorer: VariantScorer, machine: Machine) -> int:
     return most if machine.processes == 1 else min(most, max(COMPARED, machine.batch_tokens // 4))
 
 
-def _parts(buffers: Iterator[list[Entry]], compares: bool) -> Iterator[tuple[list[Entry], _Part]]:
-    """Yield entries with what of them is to be scored."""
+def _parts(entries: Iterator[Entry], most: int, compares: bool) -> Iterator[tuple[list[Entry], _Part]]:
+    """Yield entries with about so many variants, and what of them is to be scored."""
     compared: list[Site] = []
-    for buffer in buffers:
+    for buffer in _buffers(entries, most):
         variants = [variant for entry in buffer for variant in entry.variants]
         sites = [variant.site for variant in variants if variant.site and variant.status in SCORABLE]
         compared = compared or (sites[:COMPARED] if compares else [])
