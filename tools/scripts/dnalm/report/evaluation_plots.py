@@ -15,6 +15,7 @@ Floats = NDArray[np.floating[Any]]
 SIZE = (10.8, 6.6)  # of the whole, in inches
 GRID = "#E6E6E6"
 MOST_CELLS = 12  # classes whose confusion is written in numbers
+MOST_SHORT = 3  # classes that are named beneath it too
 MOST_NAMES = 30  # classes that are named beside the matrix
 CONFUSION_COLORS = "Blues"
 SHORT = 18  # letters of a class's name
@@ -120,9 +121,12 @@ def _draw_confusion(axes: Any, found: LabelCurves) -> None:
     _title(axes, "Confusion" if found.exclusive else "Labels")
     columns = found.labels if found.exclusive else ("found", "missed", "wrongly called")
     if len(found.labels) <= MOST_NAMES:
-        turned = found.exclusive and len(columns) > 3
-        axes.set_xticks(range(len(columns)), [_short(name) for name in columns], rotation=90 if turned else 0)
-        axes.set_yticks(range(len(found.labels)), [_short(name) for name in found.labels])
+        # Many names would take more room than the matrix: then rows have numbers, and columns these alone.
+        numbered = found.exclusive and len(columns) > MOST_SHORT
+        across = [str(number) for number in range(1, len(columns) + 1)] if numbered else list(map(_short, columns))
+        down = [f"{_short(name)}  {number}" * numbered or _short(name) for number, name in enumerate(found.labels, 1)]
+        axes.set_xticks(range(len(columns)), across)
+        axes.set_yticks(range(len(found.labels)), down)
     else:
         axes.set_xticks([])
         axes.set_yticks([])
@@ -237,6 +241,7 @@ def _draw_methods(axes: Any, measure: str, bars: Sequence[Bar]) -> None:
             )
     axes.set_yticks(range(len(bars)), [_short(bar.name) for bar in reversed(bars)])
     axes.set_ylim(-0.5, len(bars) - 0.4)
+    axes.margins(x=0.12)
     axes.axvline(0.5 if measure == "AUROC" else 0.0, color=OTHER, linewidth=0.8, linestyle=":")
     axes.grid(axis="x", color=GRID, linewidth=0.6)
     axes.set_axisbelow(True)
