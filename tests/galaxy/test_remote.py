@@ -51,7 +51,7 @@ def test_the_token_reaches_the_endpoint_and_no_other_place(galaxy: GalaxyServer,
 
     outputs = [client.save_dataset(gi, output["id"], tmp_path / output["output_name"]) for output in answer["outputs"]]
     assert len(outputs) == 3
-    assert anndata.read_h5ad(tmp_path / "embeddings").shape == (80, 5)
+    assert anndata.read_h5ad(tmp_path / "embeddings.h5ad").shape == (80, 5)
     said = json.dumps(gi.jobs.show_job(job, full_details=True))
     assert "dnalm_remote_embed.py" in said
     assert "pooled by the server" in said
