@@ -23,9 +23,8 @@ from urllib.parse import urlsplit
 
 import numpy as np
 
-FOLDER = Path(__file__).parent.parent
-sys.path.insert(0, str(FOLDER))
-sys.path.insert(0, str(FOLDER.parent / "tools" / "scripts"))
+sys.path.insert(0, str(Path(__file__).parent.parent))
+sys.path.insert(0, str(Path(__file__).parent.parent.parent / "tools" / "scripts"))
 
 from dnalm.engine.asking import IN_FLIGHT, SEQUENCES, Answer, Asker
 from dnalm.models.served import Endpoint, ServedModel
