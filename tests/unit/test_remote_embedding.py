@@ -496,18 +496,28 @@ def test_a_pooling_that_the_server_does_by_itself_is_warned_of(
     assert "Warning: the server pools by itself; its vectors are taken as they are, not by max" in said
 
 
-def test_pooled_answers_need_no_libraries_of_models(endpoint: EndpointServer, tmp_path: Path) -> None:
-    others = "torch transformers tokenizers pandas anndata sklearn matplotlib pyarrow umap onnx onnxruntime"
-    program = f"import runpy, sys; sys.modules.update(dict.fromkeys({others!r}.split())); sys.argv = sys.argv[1:]\n"
+def without(modules: str, *arguments: object) -> "subprocess.CompletedProcess[str]":
+    """Run the tool where some modules cannot be imported."""
+    program = f"import runpy, sys; sys.modules.update(dict.fromkeys({modules!r}.split())); sys.argv = sys.argv[1:]\n"
     program += "sys.path.insert(0, sys.argv[0].rpartition('/')[0]); runpy.run_path(sys.argv[0], run_name='__main__')"
-    arguments = [
-        "--sequences",
-        WINDOWS,
-        "--endpoint",
-        f"{endpoint.url}/pooled",
-        "--consent",
-        "--output",
-        tmp_path / "out",
-    ]
-    done = subprocess.run([sys.executable, "-c", program, SCRIPT, *map(str, arguments)], capture_output=True, text=True)
+    return subprocess.run(
+        [sys.executable, "-c", program, SCRIPT, *map(str, arguments)], capture_output=True, text=True, check=False
+    )
+
+
+OF_OTHER_TOOLS = (
+    "pandas anndata scipy sklearn matplotlib pyarrow umap onnx onnxscript onnxruntime peft accelerate pyBigWig joblib"
+)
+
+
+def test_pooled_answers_need_no_libraries_of_models(endpoint: EndpointServer, tmp_path: Path) -> None:
+    where = ("--sequences", WINDOWS, "--endpoint", f"{endpoint.url}/pooled", "--consent", "--output", tmp_path / "out")
+    done = without(f"torch transformers tokenizers {OF_OTHER_TOOLS}", *where)
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_it_needs_no_more_than_its_requirements(endpoint: EndpointServer, random_model: Path, tmp_path: Path) -> None:
+    """As in an environment made of `requirements_remote`: without what other tools need."""
+    where = ("--sequences", WINDOWS, "--endpoint", f"{endpoint.url}/tokens", "--consent", "--output", tmp_path / "out")
+    done = without(OF_OTHER_TOOLS, *where, "--timing", tmp_path / "times", "--model", random_model)
     assert (done.returncode, done.stderr) == (0, "")

@@ -44,7 +44,8 @@ class Failure:
     reason: str
 
 
-Outcome = list[Answer] | NotNow | TooMuch | Refused | BadAnswer | Stop | Failure | MemoryError
+Outcome = list[Answer] | NotNow | TooMuch | Refused | BadAnswer | Stop | Failure
+KNOWN = (list, NotNow, TooMuch, Refused, BadAnswer, Stop, Failure)
 Job = tuple[list[int], list[str]]
 
 
@@ -83,6 +84,7 @@ class Asker:
 
     Attributes:
         requests: sent so far.
+        answered: sequences that have an embedding.
         seconds: during which requests were in flight.
         ended: why no other request is sent; None as long as they are.
         by_server: whether the server pools; None before the first answer.
@@ -101,14 +103,14 @@ class Asker:
             most_requests,
             told_to_end,
         )
-        self.requests, self.seconds = 0, 0.0
+        self.requests, self.answered, self.seconds = 0, 0, 0.0
         self.ended: str | None = None
         self.by_server: bool | None = None
         self._sequences = 1  # of a request; one until the kind of answers is known
         self._dimensions: int | None = None
         self._failures = 0
         self._jobs: queue.SimpleQueue[Job] = queue.SimpleQueue()
-        self._outcomes: queue.SimpleQueue[tuple[Job, Outcome]] = queue.SimpleQueue()
+        self._outcomes: queue.SimpleQueue[tuple[Job, Outcome | BaseException]] = queue.SimpleQueue()
         self._lock, self._ending = threading.Lock(), threading.Event()
         self._not_before = 0.0
         self._jitter = random.Random(0)  # noqa: S311 (of waits)
@@ -137,6 +139,8 @@ class Asker:
                 break
             flying -= 1
             (batch, texts), outcome = found
+            if not isinstance(outcome, KNOWN):
+                raise outcome
             if isinstance(outcome, TooMuch) and len(batch) > 1:
                 self._sequences = max(1, len(batch) // 2)
                 waiting.appendleft(batch)
@@ -160,7 +164,7 @@ class Asker:
             waiting.appendleft(first[count:])
         return first[:count]
 
-    def _listen(self) -> tuple[Job, Outcome] | None:
+    def _listen(self) -> tuple[Job, Outcome | BaseException] | None:
         """Return the next outcome; None if the job is told to end and the last ones do not come in time."""
         told_at: float | None = None
         while True:
@@ -182,8 +186,6 @@ class Asker:
         if isinstance(outcome, list):
             self._failures = 0
             return [self._checked(answer) for answer in outcome]
-        if isinstance(outcome, MemoryError):
-            raise outcome
         reason = str(outcome) if isinstance(outcome, Exception) else outcome.reason
         if isinstance(outcome, Stop):
             if self.by_server is None:
@@ -209,13 +211,18 @@ class Asker:
             self._sequences = SEQUENCES if self.by_server else 1
         if len(answer.vector) != self._dimensions:
             return Failure("bad_answer", f"it has {len(answer.vector)} dimensions, the first {self._dimensions}")
+        self.answered += 1
         return answer
 
     def _work(self) -> None:
         """Take jobs and hand back their outcomes, in a thread."""
         while True:
             job = self._jobs.get()
-            self._outcomes.put((job, self._outcome(job[1])))
+            try:
+                outcome: Outcome | BaseException = self._outcome(job[1])
+            except BaseException as error:  # of ours: who listens raises it
+                outcome = error
+            self._outcomes.put((job, outcome))
 
     def _outcome(self, texts: Sequence[str]) -> Outcome:
         """Send a request, again and again while that may help."""
@@ -234,8 +241,6 @@ class Asker:
                 endpoint = self._served.endpoint
                 return [pooled(answer, self._pooling, endpoint) for answer in self._served.ask(texts)]
             except (TooMuch, Refused, BadAnswer, Stop) as outcome:
-                return outcome
-            except MemoryError as outcome:
                 return outcome
             except NotNow as outcome:
                 failure = outcome

@@ -1,6 +1,5 @@
 """Embed sequences with a served model: count what would be sent, ask for each distinct one once, write in the order read."""
 
-import time
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import ExitStack
@@ -26,12 +25,12 @@ from dnalm.models.served import Endpoint, ServedModel, refuse_unsafe
 from dnalm.report.counts import RecordCounts
 from dnalm.report.progress import Progress
 from dnalm.report.provenance import versions
+from dnalm.tasks.remote_times import COMPARED, LocalModel, compare_times
 
 if TYPE_CHECKING:
     from dnalm.methods.pooling import Pooling
 
 BUFFER_RECORDS, BUFFER_BASES = 2_048, 4_000_000
-COMPARED = 64  # sequences that a local model embeds too, for the comparison of times
 PACKAGES = ("huggingface_hub", "numpy", "h5py")
 
 
@@ -96,8 +95,8 @@ def remote_embed(options: RemoteEmbeddingOptions) -> None:
         journal = stack.enter_context(AnswerJournal(place))
         if options.resume_from:
             journal.take_over(options.resume_from)
-        keys = Keys(endpoint, options.pooling)
-        plan = _plan(options, keys, journal)
+        known = Known(endpoint, Keys(endpoint, options.pooling), journal)
+        plan = _plan(options.sequences, known)
         _announce(plan, journal, endpoint)
         refuse_too_many(plan.to_send, options.max_requests)
         interruption = stack.enter_context(told_to_end())
@@ -105,21 +104,20 @@ def remote_embed(options: RemoteEmbeddingOptions) -> None:
         asker = Asker(served, options.pooling, options.max_requests, interruption)
         results = Results(stack, options, partials)
         sample: dict[str, NDArray[np.float32]] = {}
-        failures: dict[str, Failure] = {}
-        progress = Progress("sequences", lambda: progress.done / plan.records)
+        progress = Progress("answers", lambda: progress.done / max(plan.to_send, 1))
         reader = stack.enter_context(FastaReader(options.sequences))
         for buffer in buffers(iter(reader), BUFFER_RECORDS, BUFFER_BASES):
-            _ask(buffer, keys, asker, journal, failures, endpoint, interruption, plan, options.max_requests)
-            results.write(buffer, keys, journal, failures)
-            progress.add(len(buffer))
-            for record in buffer:
-                if len(sample) < COMPARED and (key := keys.of(record.bases)) in journal:
-                    sample.setdefault(record.bases, journal.read(key)[0])
-        results.refuse_nothing(failures)
+            for part in _first_alone(known.unknown(buffer), asker):
+                _ask(part, asker, known, interruption, progress)
+                refuse_too_many(plan.to_send, options.max_requests, asker.by_server)
+            found = results.write(buffer, known)
+            sample = dict(list((sample | found).items())[:COMPARED])
+        results.refuse_nothing(known)
         facts = _facts(options, endpoint, asker, results)
         results.writer.finish(facts)
         if options.timing:
-            _compare_times(options, partials[options.timing], asker, plan, sample)
+            local = LocalModel(options.model, options.device, options.threads, options.batch_tokens)
+            compare_times(partials[options.timing], asker, options.pooling, local, sample)
         _report(results, asker, facts)
     if not results.failed:  # whoever goes on from a part may need the answers once more
         place.unlink(missing_ok=True)
@@ -152,19 +150,43 @@ class Keys:
         return content_key([*self._parts, bases])
 
 
-def _plan(options: RemoteEmbeddingOptions, keys: Keys, journal: AnswerJournal) -> Plan:
+class Known:
+    """What is known of sequences by their keys: answers, of this job and earlier ones, and why there is none."""
+
+    def __init__(self, endpoint: Endpoint, keys: Keys, journal: AnswerJournal) -> None:
+        self.keys, self.journal = keys, journal
+        self.failures: dict[str, Failure] = {}
+        self._most_bases = endpoint.max_bases
+
+    def is_to_send(self, key: str, bases: str) -> bool:
+        """Say whether a sequence has no answer, and the endpoint reads such long ones."""
+        return key not in self.journal and (self._most_bases is None or len(bases) <= self._most_bases)
+
+    def unknown(self, buffer: list[SequenceRecord]) -> dict[str, str]:
+        """Return the sequences of which nothing is known: key → bases, each once."""
+        wanted: dict[str, str] = {}
+        for record in buffer:
+            key = self.keys.of(record.bases)
+            if self.is_to_send(key, record.bases):
+                if key not in self.failures:
+                    wanted[key] = record.bases
+            elif key not in self.journal:
+                self.failures[key] = Failure("too_long", f"the endpoint reads at most {self._most_bases:,} bases")
+        return wanted
+
+
+def _plan(sequences: Path, known: Known) -> Plan:
     """Read all sequences before one is sent: none is if one cannot be read."""
     plan, seen = Plan(), set[bytes]()
-    with FastaReader(options.sequences) as reader:
+    with FastaReader(sequences) as reader:
         for record in reader:
             plan.records += 1
             plan.bases += len(record.bases)
-            key = keys.of(record.bases)
+            key = known.keys.of(record.bases)
             if (short := bytes.fromhex(key)[:12]) not in seen:
                 seen.add(short)
                 plan.distinct += 1
-                fits = options.max_bases is None or len(record.bases) <= options.max_bases
-                plan.to_send += fits and key not in journal
+                plan.to_send += known.is_to_send(key, record.bases)
     return plan
 
 
@@ -183,46 +205,26 @@ def _announce(plan: Plan, journal: AnswerJournal, endpoint: Endpoint) -> None:
     )
 
 
-def _ask(
-    buffer: list[SequenceRecord],
-    keys: Keys,
-    asker: Asker,
-    journal: AnswerJournal,
-    failures: dict[str, Failure],
-    endpoint: Endpoint,
-    interruption: Interruption,
-    plan: Plan,
-    most_requests: int,
-) -> None:
-    """Ask for what is not known of a buffer's sequences; answers go to the journal as they come."""
-    wanted: dict[str, str] = {}
-    for record in buffer:
-        key = keys.of(record.bases)
-        if key in journal or key in failures:
-            continue
-        if endpoint.max_bases is not None and len(record.bases) > endpoint.max_bases:
-            failures[key] = Failure("too_long", f"the endpoint reads at most {endpoint.max_bases:,} bases")
-        else:
-            wanted[key] = record.bases
-    asked = list(wanted)
-    for part in _first_alone(asked, asker):
-        for index, outcome in asker.ask([wanted[key] for key in part]):
-            if isinstance(outcome, Answer):
-                journal.add(part[index], outcome.vector, outcome.tokens)
-                interruption.awaited = True
-            else:
-                failures[part[index]] = outcome
-        refuse_too_many(plan.to_send, most_requests, asker.by_server)
-
-
-def _first_alone(keys: list[str], asker: Asker) -> Iterator[list[str]]:
-    """Yield the keys, one by one until an answer shows what answers are like, then all others."""
-    rest = keys
+def _first_alone(wanted: dict[str, str], asker: Asker) -> Iterator[dict[str, str]]:
+    """Yield the sequences, one by one until an answer shows what answers are like, then all others."""
+    rest = list(wanted.items())
     while rest and asker.by_server is None:
-        yield rest[:1]
+        yield dict(rest[:1])
         rest = rest[1:]
     if rest:
-        yield rest
+        yield dict(rest)
+
+
+def _ask(wanted: dict[str, str], asker: Asker, known: Known, interruption: Interruption, progress: Progress) -> None:
+    """Ask for sequences; answers go to the journal as they come."""
+    keys = list(wanted)
+    for index, outcome in asker.ask([wanted[key] for key in keys]):
+        if isinstance(outcome, Answer):
+            known.journal.add(keys[index], outcome.vector, outcome.tokens)
+            interruption.awaited = True
+            progress.add(1)
+        else:
+            known.failures[keys[index]] = outcome
 
 
 class Results:
@@ -240,12 +242,10 @@ class Results:
         self.failed: Counter[str] = Counter()
         self.embedded = 0
 
-    def write(
-        self, buffer: list[SequenceRecord], keys: Keys, journal: AnswerJournal, failures: dict[str, Failure]
-    ) -> None:
-        """Write a buffer's records."""
-        of_records = [keys.of(record.bases) for record in buffer]
-        found = {key: journal.read(key) for key in of_records if key in journal}
+    def write(self, buffer: list[SequenceRecord], known: Known) -> dict[str, NDArray[np.float32]]:
+        """Write a buffer's records; return the vectors by their sequence."""
+        failures, of_records = known.failures, [known.keys.of(record.bases) for record in buffer]
+        found = {key: known.journal.read(key) for key in of_records if key in known.journal}
         columns: dict[str, list[Any]] = {
             "id": [record.id for record in buffer],
             "status": ["ok" if key in found else failures[key].status for key in of_records],
@@ -276,11 +276,12 @@ class Results:
                     "reason": [failure.reason for _, failure in lost],
                 }
             )
+        return {record.bases: found[key][0] for record, key in zip(buffer, of_records, strict=True) if key in found}
 
-    def refuse_nothing(self, failures: dict[str, Failure]) -> None:
+    def refuse_nothing(self, known: Known) -> None:
         """Raise UserError if no sequence was embedded."""
         if not self.embedded:
-            first = next(iter(failures.values()))
+            first = next(iter(known.failures.values()))
             raise UserError(f"No sequence was embedded: {first.reason} ({first.status}).")
 
 
@@ -296,65 +297,6 @@ def _facts(options: RemoteEmbeddingOptions, endpoint: Endpoint, asker: Asker, re
         "counts": dict(results.counts) | {"failed_sequences": results.failed.total()},
         "versions": versions(PACKAGES),
     }
-
-
-def _compare_times(
-    options: RemoteEmbeddingOptions,
-    table: Path,
-    asker: Asker,
-    plan: Plan,
-    sample: dict[str, NDArray[np.float32]],
-) -> None:
-    """Write how long a sequence took remotely, and with a local model if there is one, on some of the same sequences."""
-    answered = plan.to_send
-    rows = [("remote", answered, asker.requests, asker.seconds)]
-    if options.model:
-        seconds, vectors = _embedded_here(options, list(sample))
-        rows.append(("local", len(sample), 0, seconds))
-        _tell_likeness(list(sample.values()), vectors)
-    with TableWriter(table) as writer:
-        writer.append(
-            {
-                "where": [where for where, *_ in rows],
-                "sequences": [count for _, count, *_ in rows],
-                "requests": [requests for *_, requests, _ in rows],
-                "seconds": [f"{seconds:.3f}" for *_, seconds in rows],
-                "seconds_per_sequence": [f"{seconds / count:.6f}" if count else "" for _, count, _, seconds in rows],
-            }
-        )
-
-
-def _embedded_here(options: RemoteEmbeddingOptions, sequences: list[str]) -> tuple[float, list[NDArray[np.float32]]]:
-    """Embed sequences with the local model; return the seconds that it took, once loaded, and the vectors."""
-    # The libraries of a local model are heavy, and not needed without one.
-    from dnalm.engine.devices import prepare_machine
-    from dnalm.engine.representations import ModelChoices, ModelRepresentation
-    from dnalm.models.registry import load_language_model
-    from dnalm.models.sources import open_model
-
-    assert options.model is not None
-    machine = prepare_machine(options.device, options.threads, options.batch_tokens)
-    model = load_language_model(open_model(options.model))
-    representation = ModelRepresentation(model, ModelChoices(pooling=options.pooling), machine)
-    print(f"Local model: {representation.description}; {machine.description}", flush=True)
-    names = [str(number) for number in range(len(sequences))]
-    representation.embed(names[:1], sequences[:1])  # the first run of a model takes longer
-    began = time.monotonic()
-    found = representation.embed(names, sequences)
-    return time.monotonic() - began, [embedded.vectors for embedded in found]
-
-
-def _tell_likeness(remote: list[NDArray[np.float32]], local: list[NDArray[np.float32]]) -> None:
-    if len(remote[0]) != len(local[0]):
-        print(
-            f"The local model has {len(local[0]):,} dimensions, the served one {len(remote[0]):,}: they are not the same"
-        )
-        return
-    cosines = [
-        float(np.dot(one, other) / max(float(np.linalg.norm(one) * np.linalg.norm(other)), 1e-30))
-        for one, other in zip(remote, local, strict=True)
-    ]
-    print(f"Cosine of remote and local vectors: at least {min(cosines):.6f} on {len(cosines):,} sequences")
 
 
 def _report(results: Results, asker: Asker, facts: dict[str, Any]) -> None:
