@@ -176,6 +176,14 @@ def run_project(capsys: pytest.CaptureFixture[str]) -> Iterator[Run]:
 
 
 @pytest.fixture
+def run_score(capsys: pytest.CaptureFixture[str]) -> Iterator[Run]:
+    """Run dnalm_score_variants' entry script in this process: exit code, stdout, stderr."""
+    import dnalm_score_variants
+
+    yield from running(dnalm_score_variants.parser, dnalm_score_variants.score_variants, capsys)
+
+
+@pytest.fixture
 def run_embed_cells(capsys: pytest.CaptureFixture[str]) -> Iterator[Run]:
     """Run dnalm_embed_cells' entry script in this process: exit code, stdout, stderr."""
     import dnalm_embed_cells
@@ -291,11 +299,27 @@ def run_train_tokenizer(capsys: pytest.CaptureFixture[str]) -> Iterator[Run]:
 
 
 @pytest.fixture
+def run_finetune(capsys: pytest.CaptureFixture[str]) -> Iterator[Run]:
+    """Run dnalm_finetune's entry script in this process: exit code, stdout, stderr."""
+    import dnalm_finetune
+
+    yield from running(dnalm_finetune.parser, dnalm_finetune.finetune, capsys)
+
+
+@pytest.fixture
 def run_generate(capsys: pytest.CaptureFixture[str]) -> Iterator[Run]:
     """Run dnalm_generate's entry script in this process: exit code, stdout, stderr."""
     import dnalm_generate
 
     yield from running(dnalm_generate.parser, dnalm_generate.generate, capsys)
+
+
+@pytest.fixture
+def run_finetune_segments(capsys: pytest.CaptureFixture[str]) -> Iterator[Run]:
+    """Run dnalm_finetune_segments' entry script in this process: exit code, stdout, stderr."""
+    import dnalm_finetune_segments
+
+    yield from running(dnalm_finetune_segments.parser, dnalm_finetune_segments.finetune, capsys)
 
 
 @pytest.fixture

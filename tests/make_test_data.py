@@ -7,11 +7,13 @@ million bases of human chr1 (GRCh38). The sequences are public facts; each file 
 """
 
 import argparse
+import contextlib
 import gzip
 import itertools
 import json
 import sys
 import tempfile
+from collections.abc import Iterator
 from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
@@ -30,6 +32,7 @@ from transformers import EsmConfig, EsmForMaskedLM
 sys.path.insert(0, str(Path(__file__).parent.parent / "tools" / "scripts"))
 
 import dnalm_embed
+import dnalm_finetune
 import dnalm_pretrain
 import dnalm_split
 from dnalm.engine import training
@@ -132,10 +135,11 @@ def main() -> None:
     write_embeddings(output)
     write_scores(output)
     write_shards(output, genomes["mitochondrion"])
-    write_random_segmenter(output / "segmenter.safetensors")
     write_classifier_of_genomes(output, genomes)
     write_regressor_of_gc(output, genomes)
     write_features(output)
+    write_labels(output)
+    write_finetuning_checkpoint(output)
 
 
 def write_random_model(path: Path) -> None:
@@ -246,6 +250,13 @@ def write_checkpoint(folder: Path) -> None:
     arguments = dnalm_pretrain.parser().parse_args(
         [*map(str, options), "--checkpoint", str(folder / "checkpoint.safetensors")]
     )
+    with _stopping_at_the_first_checkpoint():
+        dnalm_pretrain.pretrain(arguments)
+    (folder / "unused.safetensors").unlink()
+
+
+@contextlib.contextmanager
+def _stopping_at_the_first_checkpoint() -> Iterator[None]:
     usual = training.ModelTrainer._save_checkpoint
 
     def stop_after_it(trainer: Any, *given: Any) -> None:
@@ -253,7 +264,39 @@ def write_checkpoint(folder: Path) -> None:
         trainer.control.should_training_stop = True
 
     training.ModelTrainer._save_checkpoint = stop_after_it  # type: ignore[assignment, method-assign]
-    dnalm_pretrain.pretrain(arguments)
+    yield
+    training.ModelTrainer._save_checkpoint = usual  # type: ignore[method-assign]
+
+
+def write_labels(folder: Path) -> None:
+    """Write what is known of the windows, as labels of every kind: classes, several at once, groups, sides, quantities."""
+    with FastaReader(folder / "two_genomes.fasta") as reader:
+        records = list(reader)
+    rows = []
+    for number, record in enumerate(records):
+        genome = record.id.split("_")[0]
+        features = [
+            name for name, word in (("cpg", "CGCG"), ("tata", "TATAA"), ("poly_a", "AAAAA")) if word in record.bases
+        ]
+        side = "test" if number % 4 == 3 else "train"
+        rows.append((record.id, genome, f"{genome}_{number // 8}", _gc_content(record.bases), side, ";".join(features)))
+    header = "id\tlabel\tblock\tgc\tside\tfeatures\n"
+    (folder / "two_genomes_labels.tsv").write_text(header + "".join("\t".join(row) + "\n" for row in rows))
+    for genome in CUTS:
+        windows = [record for record in records if record.id.startswith(genome)]
+        (folder / f"{genome}_windows.fasta").write_text(
+            "".join(_fasta(record.id, record.bases[:300]) for record in windows)
+        )
+
+
+def write_finetuning_checkpoint(folder: Path) -> None:
+    """Write the checkpoint of a fine-tuning by LoRA that was to have 8 steps and ended after 4."""
+    data = ["--sequences", folder / "two_genomes.fasta", "--labels", folder / "two_genomes_labels.tsv"]
+    data += ["--model", folder / "checkpoint.safetensors", "--method", "lora", "--baselines", "none", "--time-limit", 6]
+    outputs = ["--output", folder / "unused.safetensors", "--checkpoint", folder / "finetuning_checkpoint.safetensors"]
+    options = [*data, "--max-steps", 8, "--evaluate-every", 4, "--threads", 1, *outputs]
+    with _stopping_at_the_first_checkpoint():
+        dnalm_finetune.finetune(dnalm_finetune.parser().parse_args(list(map(str, options))))
     (folder / "unused.safetensors").unlink()
 
 

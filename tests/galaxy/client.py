@@ -52,7 +52,8 @@ def upload(gi: GalaxyInstance, history: str, path: Path, ext: str = "auto", dbke
 def run_tool(gi: GalaxyInstance, history: str, tool_id: str, inputs: dict[str, Any]) -> ToolRun:
     """Run a tool, wait for it, and return its outputs; raises JobError with the job's stderr.
 
-    `inputs` are named as in the form, `section|name`; a dataset is `{"src": "hda", "id": …}`.
+    `inputs` are named as in the form, `section|name`; a dataset is `{"src": "hda", "id": …}`, and a collection of which
+    each element is an input of a job of its own `{"batch": True, "values": [{"src": "hdca", "id": …}]}`.
     """
     answer = gi.tools.run_tool(history, tool_id, inputs)
     jobs = [job["id"] for job in answer["jobs"]]
@@ -61,7 +62,7 @@ def run_tool(gi: GalaxyInstance, history: str, tool_id: str, inputs: dict[str, A
     for output in answer["outputs"]:
         gi.datasets.wait_for_dataset(output["id"], maxwait=JOB_LIMIT, interval=0.5, check=False)
         run.datasets[output["output_name"]] = output["id"]
-    for collection in answer["output_collections"]:
+    for collection in [*answer["output_collections"], *answer["implicit_collections"]]:
         gi.dataset_collections.wait_for_dataset_collection(collection["id"], maxwait=JOB_LIMIT, interval=0.5)
         run.collections[collection["output_name"]] = collection["id"]
     return run

@@ -9,7 +9,7 @@ import re
 import secrets
 import shlex
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree
@@ -70,8 +70,22 @@ class Layout:
         return folders[-1]
 
 
+@dataclass(frozen=True)
+class Execution:
+    """Where jobs run beside this machine, in the words of job_conf.yml; uploads always stay here."""
+
+    runners: Mapping[str, Any] = field(default_factory=dict)
+    environments: Mapping[str, Any] = field(default_factory=dict)
+    default: str = "local"
+
+
 def write(
-    layout: Layout, port: int, admin_key: str, offline_jobs: bool, job_environment: Mapping[str, str] | None = None
+    layout: Layout,
+    port: int,
+    admin_key: str,
+    offline_jobs: bool,
+    job_environment: Mapping[str, str] | None = None,
+    execution: Execution | None = None,
 ) -> None:
     """Write galaxy.yml and every file it names."""
     layout.config.mkdir(parents=True, exist_ok=True)
@@ -82,7 +96,9 @@ def write(
     write_data_tables(layout)
     write_dependencies(layout)
     write_genomes(layout)
-    write_json(layout.config / "job_conf.yml", job_conf(layout, offline_jobs, job_environment or {}))
+    write_json(
+        layout.config / "job_conf.yml", job_conf(layout, offline_jobs, job_environment or {}, execution or Execution())
+    )
     vault = {"type": "database", "path_prefix": "/galaxy", "encryption_keys": [kept["vault_key"]]}
     write_json(layout.config / "vault_conf.yml", vault)
     write_data_manager_conf(layout)
@@ -163,25 +179,29 @@ def galaxy_yml(layout: Layout, port: int, admin_key: str, id_secret: str) -> dic
     }
 
 
-def job_conf(layout: Layout, offline_jobs: bool, job_environment: Mapping[str, str]) -> dict[str, Any]:
-    """Return a destination that runs two jobs of one core at a time on this machine."""
+def job_conf(
+    layout: Layout, offline_jobs: bool, job_environment: Mapping[str, str], execution: Execution
+) -> dict[str, Any]:
+    """Return a destination that runs two jobs of one core at a time on this machine, and others where there are any."""
     environment = {MARK: str(layout.state_directory), **job_environment}
     if offline_jobs:
         for name in ("http_proxy", "https_proxy", "all_proxy"):
             environment |= {name: UNREACHABLE_PROXY, name.upper(): UNREACHABLE_PROXY}
         environment |= {"no_proxy": "127.0.0.1,localhost", "NO_PROXY": "127.0.0.1,localhost"}
     return {
-        "runners": {"local": {"load": "galaxy.jobs.runners.local:LocalJobRunner", "workers": 2}},
+        "runners": {"local": {"load": "galaxy.jobs.runners.local:LocalJobRunner", "workers": 2}, **execution.runners},
         "execution": {
-            "default": "local",
+            "default": execution.default,
             "environments": {
+                **execution.environments,
                 "local": {
                     "runner": "local",
                     "local_slots": 1,
                     "env": [{"name": name, "value": value} for name, value in environment.items()],
-                }
+                },
             },
         },
+        "tools": [{"id": name, "environment": "local"} for name in ("upload1", "__DATA_FETCH__")],
     }
 
 

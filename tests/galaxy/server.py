@@ -39,6 +39,7 @@ class GalaxyServer:
     checkout has its own). `job_environment` is what an admin sets for jobs. With `keep_state` histories and the port
     outlive the server; without it every start is from nothing. With `offline_jobs` a job that tries the network fails
     at once. With the address of a `tool_shed` the tools are not there before they are installed from it.
+    `execution` says where jobs run if not on this machine.
     """
 
     state_directory: Path
@@ -49,6 +50,7 @@ class GalaxyServer:
     data_manager: Path | None = None
     job_environment: dict[str, str] = field(default_factory=dict)
     tool_shed: str = ""
+    execution: configuration.Execution = field(default_factory=configuration.Execution)
     url: str = field(default="", init=False)
     admin_key: str = field(default="", init=False, repr=False)
     user_key: str = field(default="", init=False, repr=False)
@@ -161,7 +163,7 @@ class GalaxyServer:
         port = self._choose_port()
         self.url = f"http://127.0.0.1:{port}/"
         self.admin_key = secrets.token_hex(16)
-        configuration.write(self.layout, port, self.admin_key, self.offline_jobs, self.job_environment)
+        configuration.write(self.layout, port, self.admin_key, self.offline_jobs, self.job_environment, self.execution)
         command = [
             str(self.environments / "galaxy" / "bin" / "galaxy"),
             "--config-file",

@@ -18,7 +18,7 @@ from service import Service
 
 PROGRAMS = ("munged", "slurmctld", "slurmd", "sbatch", "squeue", "scancel", "scontrol")
 PACKAGES = ("slurm-wlm", "munge")
-CPUS, MEMORY, GPUS = 4, 16_000, 2
+CPUS, MEMORY, GPUS = 4, 32_000, 2
 NULL_DEVICE = 240  # a major number for local use: nothing answers, and nobody opens it
 
 

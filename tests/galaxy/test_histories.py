@@ -1,5 +1,7 @@
 """What a person does with the suite in Galaxy, through its API."""
 
+import csv
+
 import anndata
 import client
 import numpy as np
@@ -83,6 +85,43 @@ def test_sequences_embedded_in_shards_and_merged_are_those_of_one_job(
     assert whole.obs.equals(merged.obs)
     assert whole.uns["dnalm"] == merged.uns["dnalm"]
     np.testing.assert_allclose(whole.X, merged.X, rtol=0, atol=1e-5 * np.abs(whole.X).max())
+
+
+def test_a_model_fine_tuned_in_a_history_predicts_in_another_after_a_download(
+    galaxy: GalaxyServer, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    """Nothing but data, labels and model is chosen; the uploaded file is recognised, and says what was measured."""
+    gi = client.connect(galaxy)
+    history = client.create_history(gi, "fine-tuning")
+    sequences = client.upload(gi, history, TEST_DATA / "two_genomes.fasta", "fasta")
+    labels = client.upload(gi, history, TEST_DATA / "two_genomes_labels.tsv", "tabular")
+    inputs = {
+        "sequences": {"src": "hda", "id": sequences},
+        "labels": {"src": "hda", "id": labels},
+        "model_source|select": "installed",
+        "model_source|model": "dnalm_demo",
+    }
+    trained = client.run_tool(gi, history, "dnalm_finetune", inputs)
+    folder = tmp_path_factory.mktemp("outputs")
+    client.save_outputs(gi, trained, folder / "trained")
+    assert "kmer\tauroc" in (folder / "trained" / "metrics.tsv").read_text()
+    other = client.create_history(gi, "prediction")
+    model = client.upload(gi, other, folder / "trained" / "output.safetensors")
+    assert gi.datasets.show_dataset(model)["file_ext"] == "safetensors"
+    again = client.upload(gi, other, TEST_DATA / "two_genomes.fasta", "fasta")
+    data = {"input|select": "sequences", "input|sequences": {"src": "hda", "id": again}}
+    source = {"model_source|select": "history", "model_source|model": {"src": "hda", "id": model}}
+    predicted = client.run_tool(gi, other, "dnalm_predict", data | source)
+    client.save_outputs(gi, predicted, folder)
+    expected, found = (
+        {row["id"]: row for row in csv.DictReader((folder / name).open(), delimiter="\t")}
+        for name in ("trained/predictions.tsv", "predictions.tsv")
+    )
+    assert len(found) == 80
+    assert len(expected) == 16
+    for name, row in expected.items():
+        assert row["label"] == found[name]["label"]
+        assert float(row["probability_human"]) == pytest.approx(float(found[name]["probability_human"]), abs=1e-4)
 
 
 def test_a_failed_job_tells_its_sentence(galaxy: GalaxyServer) -> None:

@@ -1,4 +1,4 @@
-"""Embedding by two processes: the results of one, and one end for both."""
+"""Embedding, scoring and segmenting by two processes: the results of one, and one end for both."""
 
 import os
 import signal
@@ -7,11 +7,14 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import anndata
 import numpy as np
+import pandas as pd
 import pytest
 from conftest import REPOSITORY, TEST_DATA, Run
+from numpy.typing import NDArray
 
 LENGTHS = (30, 400)
 
@@ -51,6 +54,53 @@ def test_two_processes_write_what_one_does(
     np.testing.assert_allclose(two.X, one.X, rtol=0, atol=tolerance * np.abs(one.X).max())
     first, second = (rows(tmp_path / f"{processes}.tsv") for processes in (1, 2))
     assert [row[:-1] for row in first] == [row[:-1] for row in second]
+
+
+def said_by(script: str, *options: object) -> list[str]:
+    """Run a script and return what it said, progress apart."""
+    command = [sys.executable, REPOSITORY / "scripts" / f"{script}.py", *options, "--threads", 1, "--batch-tokens", 64]
+    done = subprocess.run([str(part) for part in command], capture_output=True, text=True)
+    assert (done.returncode, done.stderr) == (0, "")
+    return [line for line in done.stdout.splitlines() if " a second" not in line]
+
+
+def check_close(one: NDArray[np.floating[Any]], two: NDArray[np.floating[Any]], dtype: str) -> None:
+    tolerance = 1e-5 if dtype == "float32" else 1e-2
+    np.testing.assert_allclose(two, one, rtol=0, atol=tolerance * np.nanmax(np.abs(one)))
+
+
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+def test_two_processes_score_as_one_does(tmp_path: Path, dtype: str) -> None:
+    genome, model = TEST_DATA / "human_mitochondrion.fasta", TEST_DATA / "random_model.safetensors"
+    given = ("--saturation", TEST_DATA / "transfer_rna.bed", "--reference", genome, "--model", model, "--dtype", dtype)
+    paths = [tmp_path / f"{processes}.tsv" for processes in (1, 2)]
+    one, two = (
+        said_by("dnalm_score_variants", *given, "--output-table", path, "--processes", processes)
+        for processes, path in enumerate(paths, start=1)
+    )
+    assert "1 thread in each of 2 processes" in two[0]
+    assert one[1:] == two[1:]
+    tables = [pd.read_csv(path, sep="\t") for path in paths]
+    numbers = [table.select_dtypes(float) for table in tables]
+    assert numbers[0].shape[0] == 3 * 75
+    assert tables[0].drop(columns=numbers[0].columns).equals(tables[1].drop(columns=numbers[0].columns))
+    check_close(numbers[0].to_numpy(), numbers[1].to_numpy(), dtype)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+def test_two_processes_segment_as_one_does(tmp_path: Path, dtype: str) -> None:
+    given = ("--sequences", TEST_DATA / "human_mitochondrion.fasta", "--model", TEST_DATA / "segmenter.safetensors")
+    paths = [tmp_path / f"{processes}.npz" for processes in (1, 2)]
+    one, two = (
+        said_by("dnalm_segment", *given, "--dtype", dtype, "--probabilities", path, "--processes", processes)
+        for processes, path in enumerate(paths, start=1)
+    )
+    assert "1 thread in each of 2 processes" in two[0]
+    if dtype == "float32":
+        assert one[1:] == two[1:]
+    with np.load(paths[0]) as first, np.load(paths[1]) as second:
+        assert first.files == second.files
+        check_close(first["human_mitochondrion"], second["human_mitochondrion"], dtype)
 
 
 def test_a_record_that_cannot_be_read_is_said_once_and_leaves_nothing(

@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+import torch
 from conftest import REPOSITORY
 from dnalm.entry_point import argument_parser, number_between, number_or_auto, run
 from dnalm.errors import UserError
@@ -46,6 +47,14 @@ def test_users_errors_are_one_sentence(
     said = capsys.readouterr().err
     assert said.startswith(sentence)
     assert said.count("\n") == 1
+
+
+def test_memory_that_torch_does_not_get_is_the_hosts(capsys: pytest.CaptureFixture[str]) -> None:
+    def task(arguments: argparse.Namespace) -> None:
+        torch.empty(1 << 50)
+
+    assert run(argument_parser("tool", "A tool."), task, []) == 137
+    assert capsys.readouterr().err == "tool: The job's memory is exhausted; run it with more memory.\n"
 
 
 def test_our_own_errors_keep_their_traceback() -> None:

@@ -14,6 +14,9 @@ MACHINE = {"--device", "--threads", "--batch-tokens", "--processes"}
 FILES = {
     "--output",
     "--checkpoint",
+    "--metrics",
+    "--predictions",
+    "--records",
     "--log",
     "--figure",
     "--card",

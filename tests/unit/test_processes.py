@@ -33,11 +33,11 @@ def squares(offset: int, machine: Machine) -> tuple[Callable[[float, Done], dict
     return square, lambda: f"squares, {machine.processes} process"
 
 
-def taken(parts: list[float], most_ahead: list[int], yielded: list[int]) -> Iterator[float]:
+def taken(parts: list[float], most_ahead: list[int], yielded: list[int]) -> Iterator[tuple[float, float]]:
     """Give the parts, noting how many are out at most."""
     for number, part in enumerate(parts, start=1):
         most_ahead[0] = max(most_ahead[0], number - yielded[0])
-        yield part
+        yield part, part
 
 
 def test_results_come_in_order_from_all_processes_and_few_parts_are_out() -> None:
@@ -52,7 +52,7 @@ def test_results_come_in_order_from_all_processes_and_few_parts_are_out() -> Non
             found.append(part)
             assert result["square"] == part**2 + 7
             assert result["threads"] == 1
-        processes = {result["process"] for _, result in workers.results([1, 1, 1, 1])}
+        processes = {result["process"] for _, result in workers.results([(1, 1)] * 4)}
     assert found == parts
     assert sum(done) == len(parts)
     assert 2 < most_ahead[0] <= 4 + 1
@@ -69,14 +69,14 @@ def test_one_process_is_this_one() -> None:
 
     with crew(make, Machine(TWO.device, 1, 1)) as one:
         assert one.told == "told"
-        assert list(one.results([1, 2])) == [(1, 6), (2, 7)]
+        assert list(one.results([(10, 1), (20, 2)])) == [(10, 6), (20, 7)]
 
 
 @pytest.mark.parametrize(("bad", "error"), [(-1, UserError), (-2, MemoryError)])
 def test_what_ends_a_process_is_raised_and_ends_the_others(bad: float, error: type[Exception]) -> None:
     seen = []
     with pytest.raises(error), crew(partial(squares, 0), TWO) as workers:
-        for part, _ in workers.results([2, bad, 0, 300, 300]):
+        for part, _ in workers.results([(part, part) for part in (2, bad, 0, 300, 300)]):
             seen.append(part)
     assert seen == [2]
     assert multiprocessing.active_children() == []

@@ -49,6 +49,8 @@ def test_the_commands_of_the_readme_work_one_after_the_other(tmp_path: Path) -> 
     assert (tmp_path / "segments.png").read_bytes().startswith(b"\x89PNG")
     assert len((tmp_path / "segments.tsv").read_text().splitlines()) == 2
     assert (tmp_path / "generated.fasta").read_text().count(">") == 3
+    assert open_model(tmp_path / "finetuned.safetensors").labels == ["ecoli", "human"]
+    assert len((tmp_path / "held_out.tsv").read_text().splitlines()) == 17
     assert len((tmp_path / "predictions.tsv").read_text().splitlines()) == 81
     assert (tmp_path / "attention.png").read_bytes().startswith(b"\x89PNG")
     assert open_model(tmp_path / "pretrained.safetensors").name == "dnalm-demo"

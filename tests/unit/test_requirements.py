@@ -21,6 +21,18 @@ def test_macros_require_the_pinned_versions() -> None:
     assert found == {(CONDA_NAMES.get(name, name), version) for name, version in pinned().items()}
 
 
+def test_the_admins_guide_tells_what_conda_calls_otherwise() -> None:
+    guide = (REPOSITORY / "ADMIN.md").read_text()
+    assert (
+        dict(
+            re.findall(
+                r"^\| (\w+) \| ([\w-]+) \|$", guide.partition("| PyPI | conda |")[2].partition("\n\n")[0], re.MULTILINE
+            )
+        )
+        == CONDA_NAMES
+    )
+
+
 def test_the_readme_names_the_pinned_torch_and_nothing_else() -> None:
     readme = (REPOSITORY / "README.md").read_text()
     named = dict(re.findall(r"\b([a-z_]+)==([0-9.]+[0-9])", readme))

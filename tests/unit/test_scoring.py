@@ -94,10 +94,11 @@ CHANGES = {
     "deletion at the start": (0, GENOME[:3], GENOME[2]),
 }
 VARIANTS = {name: site(*change) for name, change in CHANGES.items()}
-# N beside a variant, in a stretch, and a repeat of which one letter goes.
-GAPS = GENOME[:90] + "N" * 12 + GENOME[102:150] + "N" + GENOME[151:200] + "T" * 20 + GENOME[220:]
+# N beside a variant and in a stretch; a repeat of which letters go, once so that the last letter of the window alone
+# is another.
+GAPS = GENOME[:90] + "N" * 12 + GENOME[102:150] + "N" + GENOME[151:200] + "T" * 20 + "G" + GENOME[221:]
 WITH_N = [site(at, GAPS[at], other_letters(GAPS[at]), GAPS) for at in (84, 102, 149, 160)]
-WITH_N += [site(203, "TTT", "T", GAPS), site(145, GAPS[145:148], GAPS[145], GAPS)]
+WITH_N += [site(203, "TTT", "T", GAPS), site(203, "TT", "T", GAPS), site(145, GAPS[145:148], GAPS[145], GAPS)]
 
 
 def score(

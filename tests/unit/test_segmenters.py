@@ -101,7 +101,13 @@ def test_its_backbone_is_a_language_model_without_a_head() -> None:
 
 @pytest.mark.parametrize(
     ("tokens", "rescaling", "scale"),
-    [(2_000, 1.0, 1.0), (5_001, 2.4419, 2.4419), (5_002, 2.4419, 5_002 / 2_048), (6_669, 1.0, 3.25635)],
+    [
+        (2_000, 1.0, 1.0),
+        (5_001, 2.4419, 2.4419),
+        (5_001, 1.0, 1.0),
+        (5_002, 2.4419, 5_002 / 2_048),
+        (6_669, 1.0, 3.25635),
+    ],
 )
 def test_rotations_are_slowed_by_the_factor_or_the_length(tokens: int, rescaling: float, scale: float) -> None:
     sizes = nucleotide_transformer_v2.Sizes(4107, 1024, 29, 16, 4096, 1e-12, rescaling, 5_001)

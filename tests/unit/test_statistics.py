@@ -8,6 +8,7 @@ import pytest
 from dnalm.methods import statistics
 from dnalm.methods.statistics import (
     QUICK,
+    bootstrap_difference,
     bootstrap_interval,
     bootstrap_two_groups,
     cliffs_delta,
@@ -31,6 +32,9 @@ SCORES = np.round(GENERATOR.normal(size=ROWS) + LABELS, 1)  # with ties
 OTHERS = np.round(SCORES + GENERATOR.normal(size=ROWS), 1)
 CLUSTERS = np.array([f"gene {number}" for number in GENERATOR.integers(0, 12, ROWS)])
 
+FLAGS = np.stack([CLASSES == 0, CLASSES == 1, CLASSES == 2, np.zeros(ROWS, dtype=bool)], axis=1)  # one is never true
+OF_FLAGS = np.round(FLAGS + GENERATOR.normal(size=FLAGS.shape), 1)
+
 OF_ROWS: dict[str, tuple[np.ndarray, ...]] = {
     "mean": (SCORES,),
     "median": (SCORES,),
@@ -43,6 +47,9 @@ OF_ROWS: dict[str, tuple[np.ndarray, ...]] = {
     "r2": (SCORES, OTHERS),
     "pearson": (SCORES, OTHERS),
     "spearman": (SCORES, OTHERS),
+    "macro_auroc": (FLAGS, OF_FLAGS),
+    "macro_auprc": (FLAGS, OF_FLAGS),
+    "label_f1": (FLAGS, OF_FLAGS > 0.5),
 }
 OF_GROUPS = ["difference_of_means", "difference_of_medians", "cliffs_delta", "hedges_g"]
 
@@ -58,6 +65,9 @@ def test_metrics_are_those_of_scikit_learn_and_scipy() -> None:
         "r2": metrics.r2_score(SCORES, OTHERS),
         "pearson": np.corrcoef(SCORES, OTHERS)[0, 1],
         "spearman": np.corrcoef(stats.rankdata(SCORES), stats.rankdata(OTHERS))[0, 1],
+        "macro_auroc": metrics.roc_auc_score(FLAGS[:, :3], OF_FLAGS[:, :3], average="macro"),
+        "macro_auprc": metrics.average_precision_score(FLAGS[:, :3], OF_FLAGS[:, :3], average="macro"),
+        "label_f1": metrics.f1_score(FLAGS, OF_FLAGS > 0.5, average="macro"),
     }
     for name, value in expected.items():
         assert getattr(statistics, name)(*OF_ROWS[name]) == pytest.approx(value, abs=1e-12), name
@@ -143,9 +153,12 @@ def test_small_and_degenerate_resamples_agree_too(name: str) -> None:
             arrays = (labels, others)
         elif name in ("auroc", "auprc"):
             arrays = (labels, first)
+        elif name in ("macro_auroc", "macro_auprc", "label_f1"):
+            arrays = (np.stack([labels, others], axis=1), np.stack([first, second], axis=1))
+            arrays = (arrays[0], arrays[1] > 0.6) if name == "label_f1" else arrays
         found = quick(*arrays[: len(OF_ROWS.get(name, (0, 0)))], weights)
         for row, times in enumerate(weights.astype(int)):
-            one, other = (np.repeat(values, times) for values in arrays)
+            one, other = (np.repeat(values, times, axis=0) for values in arrays)
             expected = statistic(one[other], one[~other]) if grouped else None
             if expected is None:
                 expected = statistic(one) if name in ("mean", "median") else statistic(one, other)
@@ -261,3 +274,13 @@ def test_a_binary_metric_is_averaged_over_the_classes_that_are_there() -> None:
     probabilities = np.random.default_rng(4).dirichlet(np.ones(5), ROWS)
     expected = np.mean([metrics.roc_auc_score(code == CLASSES, probabilities[:, code]) for code in range(3)])
     assert mean_over_classes(statistics.auroc, CLASSES, probabilities) == pytest.approx(expected)
+
+
+def test_the_interval_of_a_difference_is_of_the_same_rows_for_both() -> None:
+    """Two scores that err alike differ surely, though neither is sure by itself."""
+    better = SCORES + 0.05 * LABELS
+    found = bootstrap_difference(statistics.auroc, LABELS, better, SCORES)
+    alone = bootstrap_interval(statistics.auroc, (LABELS, SCORES))
+    assert 0 <= found.low <= statistics.auroc(LABELS, better) - statistics.auroc(LABELS, SCORES) <= found.high
+    assert found.high - found.low < 0.2 * (alone.high - alone.low)
+    assert bootstrap_difference(statistics.auroc, LABELS, SCORES, SCORES) == (0, 0)

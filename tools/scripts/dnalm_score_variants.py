@@ -13,7 +13,9 @@ DISTANCES = ["l2", "l1", "cosine", "dot"]
 
 def parser() -> argparse.ArgumentParser:
     """Return the options of this tool."""
-    options = argument_parser("dnalm_score_variants", "Score variants with a DNA language model, without training.")
+    options = argument_parser(
+        "dnalm_score_variants", "Score variants with a DNA language model, without training.", shares_out=True
+    )
     options.add_argument("--variants", type=Path, help="VCF file, plain, gzip- or block-gzip-compressed")
     options.add_argument("--reference", type=Path, help="FASTA file of the genome of --variants or --saturation")
     options.add_argument("--regions", type=Path, help="BED or GFF3 file; variants outside are not scored")

@@ -13,6 +13,7 @@ def parser() -> argparse.ArgumentParser:
     options = argument_parser(
         "dnalm_segment",
         "Segment DNA at single bases: probabilities of a model's features, and segments called from them.",
+        shares_out=True,
     )
     options.add_argument("--sequences", type=Path, help="FASTA file, plain or gzip-compressed")
     options.add_argument("--genome", type=Path, help="FASTA file of the genome that --regions belong to")

@@ -14,6 +14,7 @@ from typing import NoReturn
 from dnalm import __version__
 from dnalm.errors import DISK_IS_FULL, UserError, printable
 
+TORCH_OUT_OF_MEMORY = "DefaultCPUAllocator: can't allocate memory"  # of the host; it is no MemoryError
 OUT_OF_MEMORY_EXIT_CODE = 137  # what a kernel's kill looks like: Galaxy may resubmit the job with more memory
 
 
@@ -106,8 +107,11 @@ def run(
     except UserError as error:
         return _say(parser.prog, str(error))
     except MemoryError:
-        _say(parser.prog, "The job's memory is exhausted; run it with more memory.")
-        return OUT_OF_MEMORY_EXIT_CODE
+        return _say_memory(parser.prog)
+    except RuntimeError as error:
+        if TORCH_OUT_OF_MEMORY not in str(error):
+            raise
+        return _say_memory(parser.prog)
     except BrokenPipeError:  # whoever read our words has left; nobody is left to tell
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
@@ -122,6 +126,11 @@ def run(
 def _end(signal_number: int, frame: FrameType | None) -> NoReturn:
     """Leave by an exception, so that unfinished outputs are removed on the way out."""
     sys.exit(128 + signal_number)
+
+
+def _say_memory(program: str) -> int:
+    _say(program, "The job's memory is exhausted; run it with more memory.")
+    return OUT_OF_MEMORY_EXIT_CODE
 
 
 def _say(program: str, sentence: str) -> int:

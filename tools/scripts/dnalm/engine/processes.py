@@ -20,6 +20,7 @@ from dnalm.engine.devices import Machine, settle
 
 Part = TypeVar("Part")
 Result = TypeVar("Result")
+Kept = TypeVar("Kept")
 Done = Callable[[int], None]
 # Does the work of one part, telling how many of its records are finished now and then.
 Work = Callable[[Part, Done], Result]
@@ -36,17 +37,19 @@ class Crew(Generic[Part, Result]):
     def __init__(self, told: Any, run: "Callable[[Part, Done], Future[Result]]", on_their_way: int) -> None:
         self.told, self._run, self._on_their_way = told, run, on_their_way
 
-    def results(self, parts: Iterable[Part], on_done: Done = lambda count: None) -> Iterator[tuple[Part, Result]]:
-        """Yield each part with its result, in the order given; no more than a few parts are held at a time."""
+    def results(
+        self, parts: Iterable[tuple[Kept, Part]], on_done: Done = lambda count: None
+    ) -> Iterator[tuple[Kept, Result]]:
+        """Yield what is kept of each part here with its result, in the order given; few parts are held at a time."""
         lock = threading.Lock()
 
         def count_done(count: int) -> None:
             with lock:
                 on_done(count)
 
-        waiting: deque[tuple[Part, Future[Result]]] = deque()
-        for part in parts:
-            waiting.append((part, self._run(part, count_done)))
+        waiting: deque[tuple[Kept, Future[Result]]] = deque()
+        for kept, part in parts:
+            waiting.append((kept, self._run(part, count_done)))
             if len(waiting) == self._on_their_way:
                 first, result = waiting.popleft()
                 yield first, result.result()

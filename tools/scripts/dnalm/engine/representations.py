@@ -215,6 +215,12 @@ class ModelRepresentation:
             of_strand[bases] = plan.result(self._choices.pooling, [next(parts) for _ in plan.windows])
         return [self._both(of_strand, bases) for bases in sequences]
 
+    def pieces(self, names: Sequence[str], sequences: Sequence[str]) -> list[list[Piece]]:
+        """Return the windows of each sequence that `embed` would read, for whoever runs the model otherwise."""
+        encodings = self._model.encode([bases[: self._most_bases()] for bases in sequences])
+        plans = map(self._plan, encodings, sequences, names)
+        return [[plan.piece(window) for window in plan.windows] for plan in plans]
+
     def _most_bases(self) -> int | None:
         """Return how many first bases of a sequence may be read; None for all."""
         context = self._model.context_length

@@ -1,7 +1,7 @@
 """Run a segmenter over the windows of many contigs: batched by length, each result with its window, in order."""
 
 from collections import defaultdict
-from collections.abc import Generator, Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Generic, TypeVar
@@ -46,8 +46,7 @@ class WindowRunner:
         self._segmenter, self._both_strands = segmenter, both_strands
         self._features = torch.tensor(list(features), device=segmenter.device)
         self._all = list(features) == list(range(len(segmenter.features)))
-        self._batch_bases = machine.batch_tokens * BASES_A_TOKEN
-        self._ahead = machine.device.type == "cuda"
+        self._machine = machine
 
     def run(self, reads: Iterable[Read[Place]]) -> Iterator[tuple[Place, Probabilities]]:
         """Yield the probabilities of each window, in the order given.
@@ -56,42 +55,25 @@ class WindowRunner:
             DeviceMemoryError: one window alone is too large for the GPU's memory.
             UserError: the model makes NaN or infinity of a window.
         """
-        buffers = self._buffers(reads)
-        results = (self._run(buffer) for buffer in buffers)
-        for buffer, found in one_ahead(results) if self._ahead else results:
-            for read, probabilities in zip(buffer, found, strict=True):
-                yield read.place, probabilities
+        return run_buffers(reads, self._machine, lambda parts: ((kept, self.read(windows)) for kept, windows in parts))
 
-    def _buffers(self, reads: Iterable[Read[Place]]) -> Iterator[list[Read[Place]]]:
-        most = max(BUFFERED_BASES, BATCHES_A_BUFFER * self._batch_bases)
-        buffer: list[Read[Place]] = []
-        bases = 0
-        for read in reads:
-            if buffer and bases + len(read.bases) > most:
-                yield buffer
-                buffer, bases = [], 0
-            buffer.append(read)
-            bases += len(read.bases)
-        if buffer:
-            yield buffer
-
-    def _run(self, buffer: list[Read[Place]]) -> tuple[list[Read[Place]], list[Probabilities]]:
-        """Return a buffer with its results; only windows of equal length share a batch, nothing is padded."""
+    def read(self, windows: Sequence[str]) -> list[Probabilities]:
+        """Return the probabilities of windows, in their order; only those of equal length share a batch, none is padded."""
         of_length: dict[int, list[int]] = defaultdict(list)
-        for number, read in enumerate(buffer):
-            of_length[len(read.bases)].append(number)
+        for number, window in enumerate(windows):
+            of_length[len(window)].append(number)
         found: dict[int, Probabilities] = {}
         for length in sorted(of_length, reverse=True):
-            numbers, size = of_length[length], max(1, self._batch_bases // length)
+            numbers, size = of_length[length], max(1, batch_bases(self._machine) // length)
             for first in range(0, len(numbers), size):
                 batch = numbers[first : first + size]
-                results = self._forward([buffer[number].bases for number in batch])
+                results = self._forward([windows[number] for number in batch])
                 if not np.isfinite(results).all():
                     raise UserError(
                         "The model makes NaN or infinite numbers of a window; use another model, or float32."
                     )
                 found.update(zip(batch, results, strict=True))
-        return buffer, [found[number] for number in range(len(buffer))]
+        return [found[number] for number in range(len(windows))]
 
     def _forward(self, bases: list[str]) -> Probabilities:
         """Return the probabilities of a batch, or of its halves where the GPU's memory does not suffice."""
@@ -115,6 +97,46 @@ class WindowRunner:
     def _probabilities(self, bases: list[str]) -> Tensor:
         probabilities = self._segmenter.probabilities(bases)
         return probabilities if self._all else probabilities[..., self._features]
+
+
+def batch_bases(machine: Machine) -> int:
+    """Return how many bases a batch may hold."""
+    return machine.batch_tokens * BASES_A_TOKEN
+
+
+def run_buffers(
+    reads: Iterable[Read[Place]],
+    machine: Machine,
+    run: Callable[
+        [Iterator[tuple[list[Read[Place]], list[str]]]], Iterator[tuple[list[Read[Place]], list[Probabilities]]]
+    ],
+) -> Iterator[tuple[Place, Probabilities]]:
+    """Yield the probabilities of each window, in the order given.
+
+    Args:
+        reads: the windows.
+        machine: says how many are run together, and whether there is a GPU that must not wait for what is written.
+        run: from buffers of windows and their bases to the buffers and their probabilities, in the same order.
+    """
+    results = run((buffer, [read.bases for read in buffer]) for buffer in _buffers(reads, machine))
+    ahead = machine.device.type == "cuda" and machine.processes == 1
+    for buffer, found in one_ahead(results) if ahead else results:
+        for read, probabilities in zip(buffer, found, strict=True):
+            yield read.place, probabilities
+
+
+def _buffers(reads: Iterable[Read[Place]], machine: Machine) -> Iterator[list[Read[Place]]]:
+    most = max(BUFFERED_BASES, BATCHES_A_BUFFER * batch_bases(machine))
+    buffer: list[Read[Place]] = []
+    bases = 0
+    for read in reads:
+        if buffer and bases + len(read.bases) > most:
+            yield buffer
+            buffer, bases = [], 0
+        buffer.append(read)
+        bases += len(read.bases)
+    if buffer:
+        yield buffer
 
 
 Item = TypeVar("Item")

@@ -1,9 +1,11 @@
 """DNA sequences in a column of a table, CSV or tab-separated, plain or gzip-compressed."""
 
+import contextlib
 import gzip
 import zlib
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 
@@ -36,47 +38,86 @@ def read_sequence_table(path: Path, keep_case: bool = False) -> Iterator[Sequenc
     Raises:
         UserError: no column has such a name, the table is damaged, or a value is no DNA.
     """
-    number = 1
-    try:
-        first_line = _first_line(path)
-        column = _column(first_line)
+    table = DelimitedTable(path)
+    column = table.column_of_sequences()
+    for number, values in table:
+        yield record_of(table, number, values[column], f"line_{number}", keep_case)
+
+
+def record_of(table: "DelimitedTable", number: int, bases: str, name: str, keep_case: bool = False) -> SequenceRecord:
+    """Return the record of a line; raise UserError if it has no sequence or one that is no DNA."""
+    where = f"Line {number} of '{table.path.name}'"
+    if not bases.strip():
+        column = table.columns[table.column_of_sequences()]
+        raise UserError(f"{where} has no sequence in the column '{column}'; add one or remove the line.")
+    return normalised(name, bases.strip(), where, keep_case)
+
+
+class DelimitedTable:
+    """Iterate over the lines of a table that are not blank, each with its number in the file, as text.
+
+    Args:
+        path: the table; its first line names the columns, and has a tab if tabs separate them.
+
+    Raises:
+        UserError: the table is damaged.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        with self._told(1):
+            self._first_line = _first_line(path)
+            self._compressed = _is_compressed(path)
+            self.columns = [str(name).strip() for name in self._open(nrows=0).columns]
+
+    def column_of_sequences(self) -> int:
+        """Return the number of the first column with a usual name for sequences; raise UserError if there is none."""
+        column = _column(self._first_line)
         if column is None:
             raise UserError(
-                f"The file '{path.name}' is no FASTA, and as a table its first line names no column "
+                f"The file '{self.path.name}' is no FASTA, and as a table its first line names no column "
                 f"{', '.join(USUAL_COLUMNS[:-1])} or {USUAL_COLUMNS[-1]}; name the column of the sequences so."
             )
-        with pd.read_csv(
-            path,
-            sep="\t" if b"\t" in first_line else ",",
+        return column
+
+    def __iter__(self) -> Iterator[tuple[int, tuple[str, ...]]]:
+        number = 1
+        chunks = self._open(chunksize=CHUNK)
+        while True:
+            with self._told(number):
+                chunk = next(chunks, None)
+            if chunk is None:
+                return
+            for values in chunk.itertuples(index=False, name=None):
+                number += 1
+                # Lines that are too short lack their last values.
+                texts = tuple(value if isinstance(value, str) else "" for value in values)
+                if any(text.strip() for text in texts):
+                    yield number, texts
+
+    def _open(self, **how: Any) -> Any:
+        return pd.read_csv(
+            self.path,
+            sep="\t" if b"\t" in self._first_line else ",",
             dtype=str,
             # A sequence NA is two bases, and a line without letters counts as a line.
             na_filter=False,
             skip_blank_lines=False,
             index_col=False,
-            chunksize=CHUNK,
-            compression="gzip" if _is_compressed(path) else None,
+            compression="gzip" if self._compressed else None,
             encoding="utf-8-sig",
-        ) as chunks:
-            for chunk in chunks:
-                for values in chunk.itertuples(index=False, name=None):
-                    number += 1
-                    if not any(isinstance(value, str) and value.strip() for value in values):
-                        continue
-                    where = f"Line {number} of '{path.name}'"
-                    value = values[column]
-                    if not isinstance(value, str) or not value.strip():
-                        name = chunk.columns[column]
-                        raise UserError(f"{where} has no sequence in the column '{name}'; add one or remove the line.")
-                    yield normalised(f"line_{number}", value.strip(), where, keep_case)
-    except (
-        pd.errors.ParserError,
-        pd.errors.EmptyDataError,
-        UnicodeDecodeError,
-        EOFError,
-        OSError,
-        zlib.error,
-    ) as error:
-        raise UserError(f"The table '{path.name}' is damaged after line {number} ({shown(error)}); mend it.") from error
+            **how,
+        )
+
+    @contextlib.contextmanager
+    def _told(self, number: int) -> Iterator[None]:
+        """Say of an error behind which line it was."""
+        try:
+            yield
+        except (pd.errors.ParserError, pd.errors.EmptyDataError, UnicodeError, EOFError, OSError, zlib.error) as error:
+            raise UserError(
+                f"The table '{self.path.name}' is damaged after line {number} ({shown(error)}); mend it."
+            ) from error
 
 
 def _first_line(path: Path) -> bytes:

@@ -273,7 +273,7 @@ class VcfWriter:
         """Write a record: name of a field → its values; a field without values is left out."""
         said = ";".join(f"{name}={','.join(found)}" for name, found in values.items() if found)
         present = record.columns[INFO]
-        info = said if present in ("", ".") else ";".join(filter(None, (present, said)))
+        info = said if present == "." else ";".join(filter(None, (present, said)))
         columns = [*record.columns[:INFO], info or ".", *([record.samples] if record.samples else [])]
         self._write("\t".join(columns))
 

@@ -16,6 +16,12 @@ def letter_codes(bases: str) -> NDArray[np.int64]:
     return _CODES[np.frombuffer(bases.encode("ascii"), dtype=np.uint8)]
 
 
+def gc_content(bases: str) -> float:
+    """Return the share of G and C among A, C, G and T; one half where there is none of them."""
+    known = sum(map(bases.count, LETTERS))
+    return (bases.count("G") + bases.count("C")) / known if known else 0.5
+
+
 def kmer_names(k: int) -> list[str]:
     """Return all k-mers in alphabetical order: the dimensions of `kmer_frequencies`."""
     return ["".join(letters) for letters in itertools.product(LETTERS, repeat=k)]

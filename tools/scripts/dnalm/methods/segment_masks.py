@@ -43,3 +43,16 @@ def spans_of(inside: Mask, start: int = 0) -> Spans:
     """Return the spans of the bases that are true; the first base is `start`."""
     edges = np.flatnonzero(np.diff(inside, prepend=False, append=False))
     return start + edges.reshape(-1, 2).astype(np.int64)
+
+
+def covered(spans: Spans, starts: NDArray[np.int64], ends: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Return how many bases of each stretch from a start to its end lie in spans, which are in order and do not overlap."""
+    before = np.concatenate([[0], np.cumsum(spans[:, 1] - spans[:, 0])])
+
+    def up_to(places: NDArray[np.int64]) -> NDArray[np.int64]:
+        number = np.searchsorted(spans[:, 0], places, "left")  # spans that begin before
+        last = np.maximum(number - 1, 0)
+        beyond = np.maximum(spans[last, 1] - places, 0) if len(spans) else np.zeros_like(places)
+        return before[number] - np.where(number > 0, beyond, 0)
+
+    return up_to(ends) - up_to(starts)

@@ -129,6 +129,38 @@ def mean_over_classes(metric: Statistic, truth: ArrayLike, scores: Floats) -> fl
     return mean([metric(codes == code, scores[:, code]) for code in np.unique(codes)])
 
 
+def macro_auroc(flags: ArrayLike, scores: ArrayLike) -> float:
+    """Return the mean over labels of `auroc`; labels that are true of every row or of none are left out.
+
+    Args:
+        flags: which labels are true; shape (rows, labels).
+        scores: same shape.
+    """
+    return _mean_of_labels(auroc, flags, scores)
+
+
+def macro_auprc(flags: ArrayLike, scores: ArrayLike) -> float:
+    """Return the mean over labels of `auprc`; as `macro_auroc`."""
+    return _mean_of_labels(auprc, flags, scores)
+
+
+def label_f1(flags: ArrayLike, called: ArrayLike) -> float:
+    """Return the mean over labels of F1; one that is neither true nor called of any row is left out.
+
+    Args:
+        flags: which labels are true; shape (rows, labels).
+        called: which are said to be; same shape.
+    """
+    true, said = np.asarray(flags).astype(bool), np.asarray(called).astype(bool)
+    both, either = (true & said).sum(axis=0), true.sum(axis=0) + said.sum(axis=0)
+    return mean(2 * both[either > 0] / either[either > 0])
+
+
+def _mean_of_labels(metric: Statistic, flags: ArrayLike, scores: ArrayLike) -> float:
+    found = [metric(true, said) for true, said in zip(np.asarray(flags).T, np.asarray(scores).T, strict=True)]
+    return mean([value for value in found if not math.isnan(value)])
+
+
 def difference_of_means(first: ArrayLike, second: ArrayLike) -> float:
     """Return mean of the first group − mean of the second."""
     return mean(first) - mean(second)
@@ -299,6 +331,28 @@ def bootstrap_two_groups(
     return _interval((_values(of_groups, [values, in_first], weights, quick) for weights in pooled), confidence)
 
 
+def bootstrap_difference(
+    statistic: Statistic,
+    truth: ArrayLike,
+    first: ArrayLike,
+    second: ArrayLike,
+    clusters: ArrayLike | None = None,
+    repeats: int = 1_000,
+    confidence: float = 0.95,
+    seed: int = 0,
+) -> Interval:
+    """Return the percentile bootstrap interval of statistic(truth, first) − statistic(truth, second).
+
+    The same rows are drawn for both, so that what is hard for both does not widen it. Arguments as `bootstrap_interval`.
+    """
+    true, one, other = (np.asarray(values) for values in (truth, first, second))
+    drawn = _drawn(len(true), clusters, None, repeats, seed)
+    differences = (
+        _values(statistic, [true, one], weights) - _values(statistic, [true, other], weights) for weights in drawn
+    )
+    return _interval(differences, confidence)
+
+
 def _drawn(
     rows: int, clusters: ArrayLike | None, strata: NDArray[np.bool_] | None, repeats: int, seed: int
 ) -> Iterator[Floats]:
@@ -367,6 +421,7 @@ QUICK: dict[Statistic, weighted.WeightedStatistic] = {
     statistic: getattr(weighted, statistic.__name__)
     for statistic in (
         *(mean, median, accuracy, balanced_accuracy, macro_f1, mcc, auroc, auprc, r2, pearson, spearman),
+        *(macro_auroc, macro_auprc, label_f1),
         *(difference_of_means, difference_of_medians, cliffs_delta, hedges_g),
     )
 }

@@ -87,6 +87,33 @@ def auprc(labels: ArrayLike, scores: ArrayLike, weights: Floats) -> Floats:
     return np.where(both, (gained * precision).sum(axis=1) / np.maximum(positives, 1), np.nan)
 
 
+def macro_auroc(flags: ArrayLike, scores: ArrayLike, weights: Floats) -> Floats:
+    """Return the mean over labels of `auroc`, where it is defined."""
+    return _mean_of_labels(auroc, flags, scores, weights)
+
+
+def macro_auprc(flags: ArrayLike, scores: ArrayLike, weights: Floats) -> Floats:
+    """Return the mean over labels of `auprc`, where it is defined."""
+    return _mean_of_labels(auprc, flags, scores, weights)
+
+
+def label_f1(flags: ArrayLike, called: ArrayLike, weights: Floats) -> Floats:
+    """Return the mean over labels of F1, of those that are true or called."""
+    true, said = _floats(flags), _floats(called)
+    either = weights @ (true + said)
+    scores = np.divide(2 * (weights @ (true * said)), either, out=np.zeros_like(either), where=either > 0)
+    return _ratio(scores.sum(axis=1), (either > 0).sum(axis=1).astype(np.float64))
+
+
+def _mean_of_labels(metric: Callable[..., Floats], flags: ArrayLike, scores: ArrayLike, weights: Floats) -> Floats:
+    total, defined = np.zeros(len(weights)), np.zeros(len(weights))
+    for true, said in zip(np.asarray(flags).T, np.asarray(scores).T, strict=True):
+        found = metric(true, said, weights)
+        total += np.nan_to_num(found)
+        defined += ~np.isnan(found)
+    return _ratio(total, defined)
+
+
 def r2(truth: ArrayLike, predicted: ArrayLike, weights: Floats) -> Floats:
     """Return the share of the truth's variance that the prediction explains."""
     true = _floats(truth)

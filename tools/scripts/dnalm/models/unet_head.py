@@ -4,12 +4,13 @@ de Almeida et al. 2025, doi:10.1038/s41592-025-02881-2; U-Net: Ronneberger et al
 SegmentNT's own names; SegmentEnformer and SegmentBorzoi have the same head on other trunks.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+RAREST = 1e-4  # probability that a base starts out with
 CLASSES = 2  # outside and inside a segment
 LEVELS = 2
 STEPS_A_WINDOW = 2**LEVELS  # a number of hidden states that is no multiple of it cannot be halved so often
@@ -99,11 +100,15 @@ class Convolutions(nn.Module):
         return functional.silu(states) if self.active_end else states
 
 
-def initialise_head(head: SegmentationHead, rarity: float) -> None:
-    """Draw new weights as He et al. 2015 (arXiv:1502.01852) do; every base starts out with the probability `rarity`.
+def initialise_head(head: SegmentationHead, frequencies: Sequence[float]) -> None:
+    """Draw new weights as He et al. 2015 (arXiv:1502.01852) do; a base starts out with the frequency of each feature.
 
-    The bias of the last layer follows Lin et al. 2017 (arXiv:1708.02002, 4.1): otherwise the many bases outside of all
+    That is the bias of the last layer (Lin et al. 2017, arXiv:1708.02002, 4.1): otherwise the many bases outside of rare
     segments rule the first steps.
+
+    Args:
+        head: of any weights.
+        frequencies: the share of all bases that lies in each feature.
     """
     for module in head.modules():
         if isinstance(module, nn.Conv1d | nn.ConvTranspose1d | nn.Linear):
@@ -113,4 +118,4 @@ def initialise_head(head: SegmentationHead, rarity: float) -> None:
     with torch.no_grad():
         nn.init.normal_(head.fc.weight, std=0.01)
         bias = head.fc.bias.view(head.bases, head.features, CLASSES)
-        bias[..., 1] = torch.logit(torch.tensor(rarity))
+        bias[..., 1] = torch.logit(torch.tensor(frequencies, dtype=torch.float32), eps=RAREST)

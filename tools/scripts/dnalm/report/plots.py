@@ -236,22 +236,24 @@ def draw_training(curves: Mapping[str, Curve], measure: str, best: float, path: 
 
     with style.context(["default", STYLE]):
         figure = Figure(figsize=SIZE, layout="constrained")
-        axes = figure.add_subplot()
-        for color, (name, curve) in zip(PALETTE, curves.items(), strict=False):
-            marker = "o" if len(curve.x) < FEW else None
-            axes.plot(curve.x, curve.y, color=color, label=name, linewidth=1.4, marker=marker, markersize=3)
-        if any(curve.x for curve in curves.values()):
-            axes.axvline(
-                best, color=OTHER, linewidth=0.8, linestyle=":", label=f"best on validation (step {best:,.0f})"
-            )
-            axes.legend()
-        # The first steps fall from far above: they shall not press all others flat.
-        if heights := [height for curve in curves.values() for height in curve.y[len(curve.y) // EARLY :]]:
-            room = MARGIN * (max(heights) - min(heights)) or MARGIN
-            axes.set_ylim(min(heights) - room, max(heights) + room)
-        axes.set_xlabel("Step")
-        axes.set_ylabel(measure)
+        draw_curves(figure.add_subplot(), curves, measure, best)
         figure.savefig(path, format="png", dpi=RESOLUTION["png"], metadata={"Software": None})
+
+
+def draw_curves(axes: Any, curves: Mapping[str, Curve], measure: str, best: float) -> None:
+    """Draw the curves of a training into a frame; arguments as `draw_training`."""
+    for color, (name, curve) in zip(PALETTE, curves.items(), strict=False):
+        marker = "o" if len(curve.x) < FEW else None
+        axes.plot(curve.x, curve.y, color=color, label=name, linewidth=1.4, marker=marker, markersize=3)
+    if any(curve.x for curve in curves.values()):
+        axes.axvline(best, color=OTHER, linewidth=0.8, linestyle=":", label=f"best on validation (step {best:,.0f})")
+        axes.legend()
+    # The first steps fall from far above: they shall not press all others flat.
+    if heights := [height for curve in curves.values() for height in curve.y[len(curve.y) // EARLY :]]:
+        room = MARGIN * (max(heights) - min(heights)) or MARGIN
+        axes.set_ylim(min(heights) - room, max(heights) + room)
+    axes.set_xlabel("Step")
+    axes.set_ylabel(measure)
 
 
 EARLY = 20  # the first twentieth of a curve may leave the picture

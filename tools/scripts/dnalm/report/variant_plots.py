@@ -25,6 +25,7 @@ MOST_DRAWN = 65_536  # scores of a histogram: an even share of more
 BINS = 60
 TAIL = 0.1  # per cent of the scores that may lie beyond each end of a histogram
 LETTERS = "ACGT"
+LONGEST_MODEL = 80  # letters of its name
 ROW, MOST_ROWS = 100, 24  # bases of a row of a heat map, and rows
 WIDTH, ROW_HEIGHT, DOT_HEIGHT = 10.0, 0.72, 0.19  # inches
 NO_CHANGE = "#E8E8E8"
@@ -201,8 +202,7 @@ class _HeatMap:
         # A few extremes shall not make all others pale.
         limit = float(np.percentile(np.abs(given), 99)) if len(given) else 1.0
         low = -limit if signed or not len(given) else float(given.min())
-        colors = colormaps[SIGNED_COLORS if signed else UNSIGNED_COLORS].copy()
-        colors.set_bad(NO_CHANGE)
+        colors = colormaps[SIGNED_COLORS if signed else UNSIGNED_COLORS].with_extremes(bad=NO_CHANGE)
         for axes, row in zip(panels, self._rows, strict=True):
             drawn = row.draw(axes, longest, {"cmap": colors, "vmin": low, "vmax": limit})
         bar = figure.colorbar(drawn, ax=list(panels), aspect=12, shrink=min(1, 3 / len(panels)))
@@ -252,4 +252,4 @@ def _label(score: str) -> str:
 
 
 def _title(figure: Any, what: str, model: str) -> None:
-    figure.suptitle(f"{what}\n{shortened(model)}", x=0.01, ha="left", fontsize=10)
+    figure.suptitle(f"{what}\n{model[:LONGEST_MODEL]}", x=0.01, ha="left", fontsize=10)

@@ -43,6 +43,7 @@ from dnalm.report.provenance import provenance
 BUFFER_RECORDS = 8_192
 BUFFER_BASES = 4_000_000
 BASELINES = ("kmer", "onehot")
+NamesAndBases = tuple[list[str], list[str]]
 
 
 @dataclass(frozen=True)
@@ -71,7 +72,7 @@ class EmbeddingOptions:
     device: str = "auto"
     threads: int | None = None
     batch_tokens: int | None = None
-    processes: int | None = 1
+    processes: int | None = None
 
 
 @dataclass(frozen=True)
@@ -102,7 +103,9 @@ def embed(options: EmbeddingOptions) -> None:
         stack.callback(reader.close)
         parts = buffers(iter(reader), *_most_at_once(options, machine))
         first = next(parts)  # a file that is no FASTA is refused before a model is loaded
-        embedders = stack.enter_context(crew(partial(_embedder, options, first[:COMPARED]), machine, options.seed))
+        embedders = stack.enter_context(
+            crew(partial(_embedder, options, _names_and_bases(first[:COMPARED])), machine, options.seed)
+        )
         told: _Told = embedders.told
         print(f"Model: {told.description}", flush=True)
         if told.cosine is not None:
@@ -111,7 +114,8 @@ def embed(options: EmbeddingOptions) -> None:
         writer = stack.enter_context(WRITERS[options.output_format](partials[0]))
         summary = stack.enter_context(TableWriter(partials[1])) if options.summary else None
         counts = RecordCounts()
-        for buffer, (embedded, dimensions) in embedders.results(chain([first], parts), progress.add):
+        named = ((part, _names_and_bases(part)) for part in chain([first], parts))
+        for buffer, (embedded, dimensions) in embedders.results(named, progress.add):
             columns = _columns(buffer, embedded)
             writer.dimensions = dimensions
             _write(writer, columns, embedded)
@@ -126,26 +130,24 @@ def embed(options: EmbeddingOptions) -> None:
 
 
 def _embedder(
-    options: EmbeddingOptions, first: list[SequenceRecord], machine: Machine
-) -> tuple[Work[list[SequenceRecord], tuple[list[Embedded], list[str] | None]], Callable[[], _Told]]:
-    """Return how records are embedded, with the names of the dimensions, and what is to be said of the representation.
+    options: EmbeddingOptions, first: NamesAndBases, machine: Machine
+) -> tuple[Work[NamesAndBases, tuple[list[Embedded], list[str] | None]], Callable[[], _Told]]:
+    """Return how sequences are embedded, with the names of the dimensions, and what is to be said of the representation.
 
     The deviation of a lower precision is measured on the first records.
     """
     representation = _representation(options, machine)
     cosine = None
     if isinstance(representation, ModelRepresentation) and options.dtype != "float32":
-        cosine = representation.change_precision(options.dtype, *_names_and_bases(first))
+        cosine = representation.change_precision(options.dtype, *first)
 
-    def embed_records(
-        records: list[SequenceRecord], on_done: Callable[[int], None]
-    ) -> tuple[list[Embedded], list[str] | None]:
-        return representation.embed(*_names_and_bases(records), on_done), representation.dimensions
+    def embed_them(given: NamesAndBases, on_done: Callable[[int], None]) -> tuple[list[Embedded], list[str] | None]:
+        return representation.embed(*given, on_done), representation.dimensions
 
-    return embed_records, lambda: _Told(representation.description, representation.facts(), cosine)
+    return embed_them, lambda: _Told(representation.description, representation.facts(), cosine)
 
 
-def _names_and_bases(records: list[SequenceRecord]) -> tuple[list[str], list[str]]:
+def _names_and_bases(records: list[SequenceRecord]) -> NamesAndBases:
     return [record.id for record in records], [record.bases for record in records]
 
 

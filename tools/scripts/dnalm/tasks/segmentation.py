@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
+from functools import partial
 from itertools import groupby
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,8 @@ import numpy as np
 import torch
 
 from dnalm.engine.devices import DTYPES, Machine, prepare_machine
-from dnalm.engine.segmentation import Probabilities, Read, WindowRunner
+from dnalm.engine.processes import Work, crew
+from dnalm.engine.segmentation import Probabilities, Read, WindowRunner, run_buffers
 from dnalm.errors import UserError
 from dnalm.formats.contigs import Contigs
 from dnalm.formats.outputs import whole_folder_or_nothing, whole_or_nothing
@@ -59,7 +61,7 @@ def segment(options: SegmentationOptions) -> None:
         UserError: sequences, regions, model or options cannot be used, or no base gets a probability.
     """
     refuse_contradictions(options)
-    machine = prepare_machine(options.device, options.threads, options.batch_tokens)
+    machine = prepare_machine(options.device, options.threads, options.batch_tokens, processes=options.processes)
     print(f"Device: {machine.description}; {options.dtype}", flush=True)
     files = [path for path in (options.calls, options.summary, options.figure, options.probabilities) if path]
     given = (options.sequences, options.genome, options.regions, options.model, options.call_settings)
@@ -75,18 +77,18 @@ def segment(options: SegmentationOptions) -> None:
         features = features_of(options, segmenter)
         callings = callings_of(options, segmenter, features)
         grid = grid_of(options, segmenter)
-        segmenter.to(machine.device, torch.float32)
-        columns = [segmenter.features.index(feature) for feature in features]
-        runner = WindowRunner(segmenter, columns, options.both_strands, machine)
         print(_described(segmenter, features, grid), flush=True)
         wanted = {name: _wanted(grid, own) for name, own in targets.items()}
-        if options.dtype != "float32":
-            deviation = _lower_precision(segmenter, runner, options, _reads(contigs, wanted, grid, options.stitch))
-            print(f"Precision: probabilities differ from float32's by at most {deviation:.4f} in the first window")
+        first = next(_reads(contigs, wanted, grid, options.stitch), None) if options.dtype != "float32" else None
+        columns = [segmenter.features.index(feature) for feature in features]
+        make = partial(_reading, options, columns, first, segmenter if machine.processes == 1 else None)
+        readers = stack.enter_context(crew(make, machine))
+        if first:
+            print(f"Precision: probabilities differ from float32's by at most {readers.told:.4f} in the first window")
         picture = _picture(options, targets, wanted, callings)
         results = stack.enter_context(_results(options, partials, contigs, callings, picture, machine))
         progress = Progress("bases", _fraction(results, wanted))
-        read = runner.run(_reads(contigs, wanted, grid, options.stitch))
+        read = run_buffers(_reads(contigs, wanted, grid, options.stitch), machine, readers.results)
         _stitch(read, targets, wanted, options.stitch, results, progress)
         _refuse_nothing(results, grid)
         facts = provenance(
@@ -167,15 +169,37 @@ def _cut(stretches: Iterator[tuple[int, Probabilities]], wanted: Intervals) -> I
             yield first, probabilities[first - start : last - start]
 
 
+def _reading(
+    options: SegmentationOptions,
+    features: list[int],
+    first: Read[Place] | None,
+    segmenter: Segmenter | None,
+    machine: Machine,
+) -> tuple[Work[list[str], list[Probabilities]], Callable[[], float]]:
+    """Return how windows are read, and by how much a lower precision changes the first.
+
+    Args:
+        options: name the model.
+        features: numbers of the features wanted.
+        first: the first window, where the precision is lower.
+        segmenter: that of this process; another process loads its own.
+        machine: of the process.
+    """
+    segmenter = segmenter or load_segmenter(open_model(options.model))
+    segmenter.to(machine.device, torch.float32)
+    runner = WindowRunner(segmenter, features, options.both_strands, machine)
+    deviation = _lower_precision(segmenter, runner, options, first) if first else 0.0
+    return lambda windows, on_done: runner.read(windows), lambda: deviation
+
+
 def _lower_precision(
-    segmenter: Segmenter, runner: WindowRunner, options: SegmentationOptions, reads: Iterator[Read[Place]]
+    segmenter: Segmenter, runner: WindowRunner, options: SegmentationOptions, first: Read[Place]
 ) -> float:
     """Change the model's numbers; return by how much probabilities of the first window change at most."""
-    first = [read for read, _ in zip(reads, range(1), strict=False)]
-    exact = [probabilities for _, probabilities in runner.run(first)]
+    (exact,) = runner.read([first.bases])
     segmenter.to(segmenter.device, DTYPES[options.dtype])
-    near = [probabilities for _, probabilities in runner.run(first)]
-    return max((float(np.abs(left - right).max()) for left, right in zip(exact, near, strict=True)), default=0.0)
+    (near,) = runner.read([first.bases])
+    return float(np.abs(exact - near).max())
 
 
 def _results(

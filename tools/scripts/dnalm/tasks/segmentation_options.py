@@ -52,6 +52,7 @@ class SegmentationOptions:
     device: str = "auto"
     threads: int | None = None
     batch_tokens: int | None = None
+    processes: int | None = None
 
 
 def refuse_contradictions(options: SegmentationOptions) -> None:

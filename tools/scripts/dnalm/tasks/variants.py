@@ -2,15 +2,17 @@
 
 import math
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Literal, cast
 
-from dnalm.engine.devices import prepare_machine
-from dnalm.engine.scoring import ScoreChoices, Scored, VariantScorer
-from dnalm.engine.variant_tokens import changes_one_token, most_context, usual_context
+from dnalm.engine.devices import Machine, prepare_machine
+from dnalm.engine.processes import Work, crew
+from dnalm.engine.scoring import COMPARED, ScoreChoices, Scored, VariantScorer
+from dnalm.engine.variant_tokens import Site, changes_one_token, most_context, usual_context
 from dnalm.errors import UserError
 from dnalm.formats.bedgraph import BasewiseTrack
 from dnalm.formats.outputs import whole_or_nothing
@@ -66,6 +68,15 @@ class VariantOptions:
     device: str = "auto"
     threads: int | None = None
     batch_tokens: int | None = None
+    processes: int | None = None
+
+
+@dataclass(frozen=True)
+class _Part:
+    """What is scored at once, and the first of all variants, on which the deviation of a lower precision is measured."""
+
+    sites: list[Site]
+    compared: list[Site]
 
 
 def score_variants(options: VariantOptions) -> None:
@@ -75,7 +86,9 @@ def score_variants(options: VariantOptions) -> None:
         UserError: variants, model or options cannot be used, or no allele could be scored.
     """
     _check(options)
-    machine = prepare_machine(options.device, options.threads, options.batch_tokens)
+    machine = prepare_machine(options.device, options.threads, options.batch_tokens, processes=options.processes)
+    if options.dtype == "bfloat16" and options.batch_tokens is None:
+        machine = replace(machine, batch_tokens=2 * machine.batch_tokens)  # of numbers half as large
     print(f"Device: {machine.description}; {options.dtype}", flush=True)
     written = {
         name: getattr(options, name)
@@ -106,14 +119,14 @@ def score_variants(options: VariantOptions) -> None:
         figure = VariantFigure(choices.scores, isinstance(source, SaturationVariants))
         progress = Progress("variants", lambda: source.fraction_read)
         counts: Counter[str] = Counter()
-        for buffer in _buffers(source.entries(windowing), scorer.buffer_variants):
-            variants = [variant for entry in buffer for variant in entry.variants]
-            sites = [variant.site for variant in variants if variant.site and variant.status in SCORABLE]
-            if not counts["precision"] and sites and options.dtype != "float32":
-                said = scorer.change_precision(options.dtype, sites)
+        make = partial(_scoring, options, choices, scorer if machine.processes == 1 else None)
+        parts = _parts(source.entries(windowing), _most_at_once(scorer, machine), options.dtype != "float32")
+        for buffer, (found, said) in stack.enter_context(crew(make, machine)).results(parts, progress.add):
+            if said and not counts["precision"]:
                 print(f"Precision: with float32, on the first variants, {said}", flush=True)
                 counts["precision"] = 1
-            scored = _with_statuses(variants, scorer.score(sites, progress.add), choices)
+            variants = [variant for entry in buffer for variant in entry.variants]
+            scored = _with_statuses(variants, found, choices)
             table.append(rows(variants, scored, choices))
             if vcf:
                 vcf.append(buffer, scored)
@@ -238,6 +251,42 @@ def _buffers(entries: Iterator[Entry], most: int) -> Iterator[list[Entry]]:
             buffer, variants, letters = [], 0, 0
     if buffer:
         yield buffer
+
+
+def _most_at_once(scorer: VariantScorer, machine: Machine) -> int:
+    """Return how many variants are scored together: where there are several processes, so few that they end together."""
+    most = scorer.buffer_variants
+    return most if machine.processes == 1 else min(most, max(COMPARED, machine.batch_tokens // 4))
+
+
+def _parts(entries: Iterator[Entry], most: int, compares: bool) -> Iterator[tuple[list[Entry], _Part]]:
+    """Yield entries with about so many variants, and what of them is to be scored."""
+    compared: list[Site] = []
+    for buffer in _buffers(entries, most):
+        variants = [variant for entry in buffer for variant in entry.variants]
+        sites = [variant.site for variant in variants if variant.site and variant.status in SCORABLE]
+        compared = compared or (sites[:COMPARED] if compares else [])
+        yield buffer, _Part(sites, compared)
+
+
+def _scoring(
+    options: VariantOptions, choices: ScoreChoices, scorer: VariantScorer | None, machine: Machine
+) -> tuple[Work[_Part, tuple[list[Scored], str]], Callable[[], None]]:
+    """Return how variants are scored, with what a lower precision changes, by the scorer of this process or a new one."""
+    if scorer is None:
+        with_head = choices.representation == "logits" or any(
+            SCORES[name].needs != "vectors" for name in choices.scores
+        )
+        scorer = VariantScorer(load_language_model(open_model(options.model), head=with_head), choices, machine)
+    said = ""
+
+    def score(part: _Part, on_done: Callable[[int], None]) -> tuple[list[Scored], str]:
+        nonlocal said
+        if part.compared and not said:
+            said = scorer.change_precision(options.dtype, part.compared)
+        return scorer.score(part.sites, on_done), said
+
+    return score, lambda: None
 
 
 def _with_statuses(variants: Sequence[Variant], found: list[Scored], choices: ScoreChoices) -> list[Scored]:

@@ -1,0 +1,65 @@
+from pathlib import Path
+
+import numpy as np
+import pytest
+from dnalm.report.evaluation_plots import Bar, Evaluation, LabelCurves, Residuals, draw_evaluation
+from dnalm.report.plots import Curve
+from dnalm.tasks.finetuning_picture import reliability
+
+GENERATOR = np.random.default_rng(0)
+
+
+def evaluation(trained: bool) -> Evaluation:
+    bars = [Bar("majority", 0.5, np.nan, np.nan), Bar("probe", 0.8, 0.7, 0.9)]
+    curve = {"training": Curve([1, 2, 3], [3.0, 2.0, 1.0]), "validation": Curve([2], [2.5])} if trained else {}
+    return Evaluation(
+        "probe: 9 sequences", {"AUROC": bars, "MCC": [*bars[:1], Bar("x", np.nan, np.nan, np.nan)]}, curve, 2
+    )
+
+
+def curves(labels: int, exclusive: bool) -> LabelCurves:
+    names = [f"a $class$ with a name that is far too long {number}" for number in range(labels)]
+    confusion = GENERATOR.integers(0, 30, (labels, labels if exclusive else 3))
+    line = np.linspace(0, 1, 5)
+    of_labels = dict.fromkeys(names[:8], (line, line**0.5, line, 1 - line / 2))
+    return LabelCurves(names, confusion, exclusive, of_labels, 0.3, (line, line**2, np.array([5, 6, 7, 8, 9])))
+
+
+def size(path: Path) -> tuple[int, int]:
+    content = path.read_bytes()
+    assert content.startswith(b"\x89PNG")
+    return int.from_bytes(content[16:20], "big"), int.from_bytes(content[20:24], "big")
+
+
+@pytest.mark.parametrize(("labels", "exclusive"), [(2, True), (6, True), (40, True), (3, False), (60, False)])
+@pytest.mark.parametrize("trained", [False, True])
+def test_labels_of_any_number_are_drawn_in_one_size(
+    tmp_path: Path, labels: int, exclusive: bool, trained: bool
+) -> None:
+    draw_evaluation(tmp_path / "f", evaluation(trained), curves(labels, exclusive))
+    assert size(tmp_path / "f") == (1620, 990)
+
+
+@pytest.mark.parametrize("count", [3, 60, 20_000])
+def test_quantities_are_drawn(tmp_path: Path, count: int) -> None:
+    true = GENERATOR.normal(size=count)
+    draw_evaluation(tmp_path / "f", evaluation(True), Residuals("activity", true, true + GENERATOR.normal(size=count)))
+    assert size(tmp_path / "f") == (1620, 990)
+
+
+def test_the_same_picture_is_the_same_bytes(tmp_path: Path) -> None:
+    found = curves(3, True)
+    for name in ("one", "two"):
+        draw_evaluation(tmp_path / name, evaluation(True), found)
+    assert (tmp_path / "one").read_bytes() == (tmp_path / "two").read_bytes()
+
+
+def test_reliability_is_of_bins_of_as_many() -> None:
+    said = GENERATOR.random(1_000)
+    right = GENERATOR.random(1_000) < said
+    means, shares, counts = reliability(said, right)
+    assert counts.tolist() == [100] * 10
+    assert means == pytest.approx(shares, abs=0.15)
+    assert means == pytest.approx(np.sort(said).reshape(10, 100).mean(axis=1))
+    assert len(reliability(said[:16], right[:16])[2]) == 3
+    assert len(reliability(said[:2], right[:2])[2]) == 1

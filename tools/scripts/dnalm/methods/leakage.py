@@ -1,0 +1,77 @@
+"""Leakage: what a test measures must not have been seen in training, nor its other strand, nor a piece of its genome."""
+
+import re
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from dnalm.methods.strands import reverse_complement
+from dnalm.methods.training_windows import Intervals, near_validation
+
+Flags = NDArray[np.bool_]
+# As samtools and bedtools name the sequence of a region, behind a name of its own or without one.
+PLACE = re.compile(r"(?:.*::)?(?P<contig>[^\s:]+):(?P<start>[\d,]+)-(?P<end>[\d,]+)(?:\([-+.]\))?")
+
+
+class Place(NamedTuple):
+    """Where a sequence lies on a genome: bases [start, end) of a contig."""
+
+    contig: str
+    start: int
+    end: int
+
+
+def place_of(name: str) -> Place | None:
+    """Return the place that a name such as `chr1:100-200` or `peak_7::chr1:100-200(-)` tells, or None.
+
+    The end is taken as behind the last base, as bedtools tells it; neighbours share no base in samtools' count either.
+    """
+    found = PLACE.fullmatch(name)
+    if found is None:
+        return None
+    start, end = (int(found[side].replace(",", "")) for side in ("start", "end"))
+    return Place(found["contig"], start, end) if start < end else None
+
+
+def same_sequences(sequences: Sequence[str], tested: Flags) -> Flags:
+    """Return which sequences that are not tested are, as they stand or as reverse complement, one that is.
+
+    Args:
+        sequences: of A, C, G, T and N.
+        tested: which are tested; shape (sequences,).
+    """
+    known = {canonical(bases) for bases, chosen in zip(sequences, tested, strict=True) if chosen}
+    return np.array(
+        [not chosen and canonical(bases) in known for bases, chosen in zip(sequences, tested, strict=True)],
+        dtype=np.bool_,
+    )
+
+
+def canonical(bases: str) -> str:
+    """Return a sequence or its reverse complement, whichever comes first in the alphabet."""
+    return min(bases, reverse_complement(bases))
+
+
+def overlapping(places: Sequence[Place | None], tested: Flags) -> Flags:
+    """Return which sequences that are not tested share a base of the genome with one that is.
+
+    Args:
+        places: of each sequence, None where it is unknown.
+        tested: which are tested; shape (sequences,).
+    """
+    leaks = np.zeros(len(places), dtype=np.bool_)
+    known = np.array([number for number, place in enumerate(places) if place], dtype=np.int64)
+    if not len(known):
+        return leaks
+    placed = [place for place in places if place]
+    contigs = {name: number for number, name in enumerate(dict.fromkeys(place.contig for place in placed))}
+    intervals = Intervals(
+        np.array([contigs[place.contig] for place in placed], dtype=np.int64),
+        np.array([place.start for place in placed], dtype=np.int64),
+        np.array([place.end for place in placed], dtype=np.int64),
+        known,
+    )
+    leaks[known] = near_validation(intervals, tested[known], 0)
+    return leaks
