@@ -17,7 +17,6 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -168,13 +167,17 @@ def make_ways(
         [encoding.ids.tolist() for encoding in model.encode([getattr(site.windows, side).bases for site in sites])]
         for side in ("reference", "alternative")
     ]
-    l2, likelihood, wild_type = (
-        VariantScorer(loaded(folder), ScoreChoices((score,)), machine)
-        for folder, score in ((causal, "l2"), (causal, "llr_causal"), (masked, "llr_wildtype"))
+    # Batches as the task has them.
+    exact, half = (machine.suiting(CAUSAL["hidden_size"], dtype) for dtype in ("float32", "bfloat16"))
+    l2, lower, likelihood, wild_type = (
+        VariantScorer(loaded(folder), ScoreChoices((score,)), suited)
+        for folder, score, suited in (
+            (causal, "l2", exact),
+            (causal, "l2", half),
+            (causal, "llr_causal", exact),
+            (masked, "llr_wildtype", exact),
+        )
     )
-    # As the task does it: numbers half as large, twice as many at once.
-    twice = replace(machine, batch_tokens=2 * machine.batch_tokens)
-    lower = VariantScorer(loaded(causal), ScoreChoices(("l2",)), twice)
     lower.change_precision("bfloat16", sites)
     letters = "".join(np.random.default_rng(1).choice(list(LETTERS), arguments.window))
     of_window = changes(letters, range(arguments.window), None)
@@ -185,9 +188,9 @@ def make_ways(
         "l2": (lambda: l2.score(sites), len(sites)),
         "l2 bfloat16": (lambda: lower.score(sites), len(sites)),
         "llr_causal": (lambda: likelihood.score(sites), len(sites)),
-        "whole windows": (lambda: whole_windows(model, sites, machine), len(sites)),
+        "whole windows": (lambda: whole_windows(model, sites, exact), len(sites)),
         "saturated": (lambda: likelihood.score(saturated), len(saturated)),
-        "saturated whole": (lambda: whole_windows(model, saturated, machine), len(saturated)),
+        "saturated whole": (lambda: whole_windows(model, saturated, exact), len(saturated)),
         "wild type": (lambda: wild_type.score(of_window), len(of_window)),
         "wild type alone": (
             lambda: [wild_type.score([site]) for site in of_window[: arguments.alone]],

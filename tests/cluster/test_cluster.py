@@ -14,7 +14,7 @@ import pytest
 from bioblend.galaxy import GalaxyInstance
 from configuration import Execution, ServerError
 from conftest import ENVIRONMENTS, REPOSITORY, TEST_DATA
-from pulsar import Pulsar
+from pulsar_server import Pulsar
 from server import GalaxyServer
 from slurm import Slurm, install
 

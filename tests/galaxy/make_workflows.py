@@ -83,8 +83,9 @@ def settled(value: Any, place: str, connections: Mapping[str, Any]) -> Any:
 
 
 def fixed(*parts: object) -> str:
-    """Return an identifier that is the same at every export."""
-    return str(uuid.uuid5(NAMESPACE, "/".join(map(str, parts))))
+    """Return an identifier that is the same at every export, of the version that Galaxy takes."""
+    named = uuid.uuid5(NAMESPACE, "/".join(map(str, parts)))
+    return str(uuid.UUID(int=named.int, version=4))
 
 
 def dockstore(name: str) -> str:

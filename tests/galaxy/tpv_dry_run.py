@@ -32,21 +32,22 @@ class DataTable:
         return self.rows.get(query_val)
 
 
-def destination(case: dict[str, Any], job_conf: str, rules: str) -> dict[str, Any]:
+def destination(runner: TPVDryRunner, rules: str, case: dict[str, Any]) -> dict[str, Any]:
     """Return where a job goes.
 
     A case has a `form`, and may have a `tool_id`, the `context` that an admin set, rows of `installed` models, the
     `parameters` of the job, `inputs` as pairs of datatype and GB, and the number of `attempts` before.
     """
     resources = get_tool_source(case["form"]).parse_requirements()[2]
-    tool = mock_galaxy.Tool(case.get("tool_id", Path(case["form"]).stem), resource_requirements=resources)
+    runner.tool = mock_galaxy.Tool(case.get("tool_id", Path(case["form"]).stem), resource_requirements=resources)
     job = mock_galaxy.Job()
     job.param_values = case.get("parameters", {})
     job.state_history = [SimpleNamespace(state="resubmitted")] * case.get("attempts", 0)
     for number, (extension, gigabytes) in enumerate(case.get("inputs", [])):
         dataset = mock_galaxy.Dataset(f"{number}", file_size=int(gigabytes * GIGABYTE))
         job.add_input_dataset(mock_galaxy.DatasetAssociation(f"{number}", dataset, extension))
-    runner = TPVDryRunner(job_conf, [rules, {"global": {"context": case.get("context", {})}}], None, tool, job)
+    runner.job = job
+    runner.tpv_config_files = [rules, {"global": {"context": case.get("context", {})}}]
     runner.galaxy_app.tool_data_tables = {"huggingface": DataTable(case.get("installed", {}))}
     found, _ = runner.run()
     return {"id": found.id, "params": found.params, "env": found.env, "resubmit": found.resubmit}
@@ -66,7 +67,8 @@ def main() -> None:
         "execution": {"default": "tpv_dispatcher", "environments": {"tpv_dispatcher": dispatcher}},
     }
     Path(job_conf).write_text(yaml.safe_dump(settings))
-    print(json.dumps([destination(case, job_conf, rules) for case in json.load(sys.stdin)]))
+    runner = TPVDryRunner(job_conf, [rules])
+    print(json.dumps([destination(runner, rules, case) for case in json.load(sys.stdin)]))
 
 
 if __name__ == "__main__":

@@ -1,8 +1,12 @@
 """Cells and models of cells that users bring by mistake: one sentence, exit 1, nothing left behind."""
 
 import json
+import os
+import resource
 import shutil
-from collections.abc import Callable, Iterator
+import subprocess
+import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -12,10 +16,11 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from conftest import TEST_DATA, Run
+from conftest import REPOSITORY, TEST_DATA, Run
 from safetensors.torch import load_file, save_file
 from scipy.sparse import csc_matrix, csr_matrix
 
+SCRIPT = REPOSITORY / "scripts" / "dnalm_embed_cells.py"
 CELLS, MODEL, PUBLISHED = TEST_DATA / "cells.h5ad", TEST_DATA / "scgpt.safetensors", TEST_DATA / "published_scgpt"
 Refused = Callable[..., str]
 Change = Callable[[Path], object]
@@ -389,26 +394,21 @@ def test_a_model_of_cells_embeds_no_dna(run_embed: Run, tmp_path: Path) -> None:
     assert not list(tmp_path.iterdir())
 
 
-@pytest.fixture
-def full_disk(tmp_path: Path) -> Iterator[Callable[[int], None]]:
-    """Let no file of this process grow beyond a size, as a disk that is full does."""
-    import resource
-    import signal
-
-    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
-    handler = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
-    yield lambda size: resource.setrlimit(resource.RLIMIT_FSIZE, (size, limits[1]))
-    resource.setrlimit(resource.RLIMIT_FSIZE, limits)
-    signal.signal(signal.SIGXFSZ, handler)
-
-
 @pytest.mark.parametrize("room", [10_000, CELLS.stat().st_size + 100])
-def test_a_full_disk_is_told_and_leaves_nothing(
-    run_embed_cells: Run, full_disk: Callable[[int], None], tmp_path: Path, room: int
-) -> None:
-    """While the file is copied, and while embeddings are added."""
-    full_disk(room)
-    code, _, error = run_embed_cells("--cells", CELLS, "--model", MODEL, "--output", tmp_path / "out.h5ad")
-    assert code == 1
-    assert "The disk is full" in error
+def test_a_full_disk_is_told_and_leaves_nothing(tmp_path: Path, room: int) -> None:
+    """While the file is copied, and while embeddings are added; in a process of its own, since the limit is for all."""
+    arguments = ("--cells", CELLS, "--model", MODEL, "--output", tmp_path / "out.h5ad")
+
+    def limit() -> None:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (room, room))
+
+    done = subprocess.run(
+        [sys.executable, str(SCRIPT), *map(str, arguments)],
+        capture_output=True,
+        text=True,
+        preexec_fn=limit,
+        env=os.environ | {"PYTHONDONTWRITEBYTECODE": "1"},
+    )
+    assert (done.returncode, done.stderr.count("\n")) == (1, 1)
+    assert "The disk is full" in done.stderr
     assert not list(tmp_path.iterdir())

@@ -277,6 +277,7 @@ def test_nothing_is_left_when_all_overlap(refused: Callable[..., str], tmp_path:
             ("--split", "group", "--group-column", "side"),
             "needs 3 groups, to train, validate and test with, and there",
         ),
+        (("--group-column", "block"), "A column of groups is for the splits group and given; leave it out of 'random'"),
         (("--split", "given"), "no column called 'split'"),
         (("--split", "given", "--split-column", "gc"), "in the column 'gc'; use train, validation and test"),
         (("--validation-fraction", 0.6, "--test-fraction", 0.5), "Validation and test together take 1.1"),

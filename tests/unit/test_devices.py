@@ -4,7 +4,7 @@ from pathlib import Path
 import pytest
 import torch
 from dnalm.engine import devices
-from dnalm.engine.devices import device_for, prepare_machine, thread_count
+from dnalm.engine.devices import Machine, device_for, prepare_machine, thread_count
 from dnalm.errors import UserError
 
 
@@ -68,3 +68,20 @@ def test_int8_is_for_the_cpu_and_says_when_a_gpu_is_left_out(
     assert "the GPU is not used" in capsys.readouterr().out
     with pytest.raises(UserError, match="int8 is for the CPU; on a GPU choose bfloat16 or float32"):
         device_for("cuda", "int8")
+
+
+@pytest.mark.parametrize(
+    ("device", "width", "dtype", "tokens"),
+    [
+        ("cpu", 512, "float32", 1_024),
+        ("cpu", 2_560, "float32", 1_024),
+        ("cpu", 256, "float32", 2_048),
+        ("cpu", 256, "bfloat16", 4_096),
+        ("cpu", 512, "bfloat16", 2_048),
+        ("cpu", 16, "float32", 4_096),
+        ("cuda", 256, "bfloat16", 1_024),
+    ],
+)
+def test_batches_on_a_cpu_hold_as_much_whatever_the_model(device: str, width: int, dtype: str, tokens: int) -> None:
+    machine = Machine(torch.device(device), 1, 1_024)
+    assert machine.suiting(width, dtype).batch_tokens == tokens

@@ -121,13 +121,13 @@ def test_a_signal_waits_until_hdf5_has_returned(tmp_path: Path) -> None:
 import signal, sys
 import numpy as np
 from dnalm.formats import embeddings_file
-usual = embeddings_file._FileForHDF5.write
+usual = embeddings_file.FileForHDF5.write
 
 def interrupted(file, data):
     signal.raise_signal(signal.SIGINT)
     return usual(file, data)
 
-embeddings_file._FileForHDF5.write = interrupted
+embeddings_file.FileForHDF5.write = interrupted
 try:
     with embeddings_file.H5adWriter({str(tmp_path / "x")!r}) as writer:
         for _ in range(50):

@@ -12,6 +12,7 @@ from dnalm.errors import UserError
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 # Padded tokens a batch, measured best on CPU (caches) and chosen to fill a GPU.
 BATCH_TOKENS = {"cpu": 1_024, "cuda": 65_536}
+MEASURED_WIDTH, MOST_TIMES = 512, 4  # hidden size of the model that was measured; batches at most so much larger
 CGROUP_QUOTA = Path("/sys/fs/cgroup/cpu.max")  # cgroup v2: "quota period" in microseconds, or "max period"
 
 
@@ -26,6 +27,13 @@ class Machine:
     threads: int
     batch_tokens: int
     processes: int = 1
+
+    def suiting(self, width: int, dtype: str) -> "Machine":
+        """Return the same with batches for a model of another width or other numbers, so that caches hold as much."""
+        if self.device.type != "cpu":
+            return self
+        narrower = MEASURED_WIDTH * torch.float32.itemsize / (width * DTYPES[dtype].itemsize)
+        return replace(self, batch_tokens=int(self.batch_tokens * min(max(narrower, 1), MOST_TIMES)))
 
     @property
     def description(self) -> str:

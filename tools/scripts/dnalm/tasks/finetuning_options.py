@@ -84,6 +84,8 @@ def refuse_contradictions(options: FinetuningOptions) -> None:
     """Refuse choices that contradict each other."""
     if options.split == "group" and not options.group_column:
         raise UserError("The split 'group' needs the column of the groups; name it, or choose another split.")
+    if options.group_column and options.split in {"random", "record"}:
+        raise UserError(f"A column of groups is for the splits group and given; leave it out of '{options.split}'.")
     if options.validation_fraction + options.test_fraction > 0.9:
         raise UserError(
             f"Validation and test together take {options.validation_fraction + options.test_fraction:g} of the sequences; "

@@ -4,7 +4,7 @@ import math
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Literal, cast
@@ -87,8 +87,6 @@ def score_variants(options: VariantOptions) -> None:
     """
     _check(options)
     machine = prepare_machine(options.device, options.threads, options.batch_tokens, processes=options.processes)
-    if options.dtype == "bfloat16" and options.batch_tokens is None:
-        machine = replace(machine, batch_tokens=2 * machine.batch_tokens)  # of numbers half as large
     print(f"Device: {machine.description}; {options.dtype}", flush=True)
     written = {
         name: getattr(options, name)
@@ -103,6 +101,8 @@ def score_variants(options: VariantOptions) -> None:
         source = _open(options)
         stack.callback(source.close)
         model, choices = _model_and_scores(options)
+        if options.batch_tokens is None:
+            machine = machine.suiting(model.hidden_size, options.dtype)
         scorer = VariantScorer(model, choices, machine)
         windowing = _windowing(options, model, choices)
         print(f"Model: {scorer.description}", flush=True)
