@@ -20,10 +20,10 @@ from server import GalaxyServer
 
 PARALLEL_TESTS = 2
 JOB_LIMIT = 900
-# The data table of served models, the token of the forms' <credentials>, and what the table says of each kind of answers:
-# authorization, max_bases, special_first, special_last.
+# The data table of served models, the token of the form's <credentials>, and what the table says of each kind of answers:
+# authorization, max_bases, special_first, special_last. Tests with credentials cannot run side by side: one has them.
 ENDPOINTS, TOKEN = "dnalm_endpoints", "hf_of_the_test"
-KINDS = {"pooled": ("token", "", "0", "0"), "tokens": ("token", "1000", "1", "0"), "html": ("none", "", "0", "0")}
+KINDS = {"pooled": ("token", "", "0", "0"), "tokens": ("none", "1000", "1", "0"), "html": ("none", "", "0", "0")}
 FINISHED = re.compile(r"Test '(?P<name>.+)' (?P<verdict>passed|failed)$")
 
 
@@ -65,9 +65,10 @@ def endpoints(server: GalaxyServer) -> Iterator[EndpointServer]:
     data_tables = GalaxyInstance(server.url, key=server.user_key).tool_data
     with serving() as endpoint:
         endpoint.tokens = {TOKEN}
-        rows = [
-            (f"local_{kind}", f"Test server ({kind})", f"{endpoint.url}/{kind}", *said) for kind, said in KINDS.items()
-        ]
+        places = {
+            kind: f"{endpoint.url}/{kind if said[0] == 'token' else f'open/{kind}'}" for kind, said in KINDS.items()
+        }
+        rows = [(f"local_{kind}", f"Test server ({kind})", places[kind], *said) for kind, said in KINDS.items()]
         table.write_text("".join("\t".join(row) + "\n" for row in rows))
         data_tables.reload_data_table(ENDPOINTS)
         try:
