@@ -40,7 +40,7 @@ class Pulsar(AbstractContextManager["Pulsar"]):
 
     def jobs(self) -> int:
         """Return how many jobs were sent to it."""
-        return self.log.read_text().count("/jobs?")
+        return self.log.read_text().count('"POST /jobs?')
 
     def __enter__(self) -> Pulsar:
         bypass_proxies()
@@ -60,7 +60,8 @@ class Pulsar(AbstractContextManager["Pulsar"]):
             },
         )
         (self._folder / "server.ini").write_text(
-            f"[server:main]\nhost = 127.0.0.1\nport = {self._port}\n\n[app:main]\napp_config = %(here)s/app.yml\n"
+            f"[server:main]\nhost = 127.0.0.1\nport = {self._port}\naccesslog = -\n\n"
+            "[app:main]\napp_config = %(here)s/app.yml\n"
         )
         self._service.start()
         return self
