@@ -38,10 +38,6 @@ class Pulsar(AbstractContextManager["Pulsar"]):
         """What Pulsar printed."""
         return self._service.log
 
-    def jobs(self) -> int:
-        """Return how many jobs were sent to it."""
-        return self.log.read_text().count('"POST /jobs?')
-
     def __enter__(self) -> Pulsar:
         bypass_proxies()
         shutil.rmtree(self._folder, ignore_errors=True)
@@ -60,8 +56,7 @@ class Pulsar(AbstractContextManager["Pulsar"]):
             },
         )
         (self._folder / "server.ini").write_text(
-            f"[server:main]\nhost = 127.0.0.1\nport = {self._port}\naccesslog = -\n\n"
-            "[app:main]\napp_config = %(here)s/app.yml\n"
+            f"[server:main]\nhost = 127.0.0.1\nport = {self._port}\n\n[app:main]\napp_config = %(here)s/app.yml\n"
         )
         self._service.start()
         return self
