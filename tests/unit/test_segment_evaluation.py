@@ -120,6 +120,17 @@ def test_regions_bound_what_is_evaluated(run_evaluate_segments: Run, tmp_path: P
         assert row["mcc"] == pytest.approx(statistics.mcc(truth, calls), rel=1e-5, nan_ok=True)
 
 
+def test_contigs_may_have_other_usual_names(run_evaluate_segments: Run, tmp_path: Path) -> None:
+    track = write_track(tmp_path / "exon.bw", {"chr2": 2_000}, {"chr2": np.linspace(0, 1, 2_000)})
+    (tmp_path / "a.bed").write_text("2\t1500\t2000\texon\n")
+    (tmp_path / "r.bed").write_text("2\t1000\t2000\n")
+    options = [*with_tracks(track), "--annotation", tmp_path / "a.bed", "--output", tmp_path / "t"]
+    assert run_evaluate_segments(*options, "--regions", tmp_path / "r.bed")[0] == 0
+    row = table(tmp_path / "t").loc["exon"]
+    assert (row["bases"], row["annotated_bases"], row["called_bases"]) == (1_000, 500, 1_000)
+    assert row["auprc"] == pytest.approx(1)
+
+
 def test_calls_alone_need_a_genome(run_evaluate_segments: Run, tmp_path: Path) -> None:
     options = ["--calls", CALLS, "--annotation", FEATURES, "--output", tmp_path / "t"]
     code, _, problem = run_evaluate_segments(*options)
@@ -148,10 +159,11 @@ def test_contigs_that_the_annotation_does_not_know_are_left_out_and_counted(
     contigs = {"chr1": 3_000, "chr2": 2_000}
     values = {contig: np.linspace(0, 1, length) for contig, length in contigs.items()}
     track = write_track(tmp_path / "exon.bw", contigs, values)
-    (tmp_path / "a.bed").write_text("chr2\t1500\t2000\texon\n")
+    (tmp_path / "a.bed").write_text("chr2\t1500\t2000\texon\nchr3\t1500\t2000\texon\n")
     options = [*with_tracks(track), "--annotation", tmp_path / "a.bed", "--output", tmp_path / "t"]
     code, said, _ = run_evaluate_segments(*options)
     assert code == 0
+    assert "Contigs of the annotation on which nothing is evaluated: 1" in said
     assert "Contigs left out because the annotation has no line on them: 1" in said
     assert table(tmp_path / "t").loc["exon", "bases"] == 2_000
 
