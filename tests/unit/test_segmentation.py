@@ -398,6 +398,15 @@ def test_the_figure_shows_a_region(run_segment: Run, tmp_path: Path, kind: str, 
         )
 
 
+@pytest.mark.parametrize("place", [100, 3_107], ids=["with data", "N"])
+def test_the_figure_may_be_of_a_single_base(run_segment: Run, tmp_path: Path, segmenter_file: Path, place: int) -> None:
+    places = ("--figure", tmp_path / "x", "--figure-format", "svg")
+    region = f"human_mitochondrion:{place:,}-{place:,}"
+    given = ("--sequences", MITOCHONDRION, "--model", segmenter_file, "--figure-region", region)
+    assert run_segment(*given, *places)[0] == 0
+    assert f"{place:,} to {place:,}" in (tmp_path / "x").read_text()
+
+
 def test_the_usual_figure_is_of_the_first_bases_that_have_data(
     run_segment: Run, tmp_path: Path, segmenter_file: Path
 ) -> None:

@@ -344,6 +344,8 @@ def _known(value: Any) -> Any:
 
 
 def _sentence(row: dict[str, Any]) -> str:
+    if not row["annotated_bases"]:
+        return f"{row['split']}, {row['feature']}: no base of these windows lies in it"
     scored = f"AUPRC {row['auprc']:.3f} ({row['auprc_low']:.3f} to {row['auprc_high']:.3f})"
     return f"{row['split']}, {row['feature']}: {scored}, base rate {row['base_rate']:.3f}, MCC {row['mcc']:.3f}"
 
