@@ -168,8 +168,8 @@ def test_nothing_that_tests_reaches_the_model(run_finetune: Run, tmp_path: Path,
             lines.append(f"s{number}\t{bases[::-1] if other else bases}\t{(number + other) % 2}\t{side}")
         (tmp_path / f"{name}.tsv").write_text("id\tsequence\tlabel\tsplit\n" + "\n".join(lines) + "\n")
         (tmp_path / name).mkdir()
-        options = ("--split", "given", "--method", method, "--task", task)
-        options = (*options, "--max-steps", 9, "--evaluate-every", 3, "--learning-rate", 0.01)
+        chosen = ("--split", "given", "--method", method, "--task", task)
+        options = (*chosen, "--max-steps", 9, "--evaluate-every", 3, "--learning-rate", 0.01)
         written = outputs(tmp_path / name, "metrics", "predictions")
         code, _, error = run_finetune("--sequences", tmp_path / f"{name}.tsv", *TINY, *options, *ONE, *written)
         assert code == 0, error
