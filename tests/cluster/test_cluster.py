@@ -152,7 +152,7 @@ def test_a_job_that_fails_says_why(history: Callable[..., tuple[GalaxyInstance, 
 def test_a_job_that_runs_out_of_time_is_an_error_unless_it_ended_by_itself(
     history: Callable[..., tuple[GalaxyInstance, str]], where: str, tmp_path: Path
 ) -> None:
-    """Slurm asks the whole job to end, its shell among it: a training may keep its model before Galaxy sees the shell gone."""
+    """Slurm asks the whole job to end, its shell as well: a training may keep its model before Galaxy sees that gone."""
     gi, place = history("short")
     sequences = client.upload(gi, place, TEST_DATA / "human_mitochondrion.fasta", "fasta")
     inputs = {"input|sequences": one(sequences), "training|epochs": 100_000, "training|patience": 0}
