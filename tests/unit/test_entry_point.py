@@ -38,6 +38,11 @@ def raising(error: BaseException) -> Callable[[argparse.Namespace], None]:
         (MemoryError(), 137, "tool: The job's memory is exhausted; run it with more memory.\n"),
         (OSError(errno.ENOSPC, "full", "x.h5ad"), 1, "tool: The disk is full while writing 'x.h5ad'; "),
         (OSError(errno.EDQUOT, "quota"), 1, "tool: The disk is full; "),
+        (
+            torch.OutOfMemoryError("CUDA out of memory."),
+            1,
+            "tool: The GPU's memory does not suffice; use smaller batches",
+        ),
     ],
 )
 def test_users_errors_are_one_sentence(
@@ -126,3 +131,8 @@ def test_help_needs_no_heavy_import(script: Path) -> None:
 @pytest.mark.parametrize("script", SCRIPTS, ids=lambda script: script.stem)
 def test_an_entry_script_is_thin(script: Path) -> None:
     assert len(script.read_text().splitlines()) <= 140
+
+
+def test_the_network_is_for_those_whose_purpose_it_is() -> None:
+    allowed = {script.stem for script in SCRIPTS if "network=True" in script.read_text()}
+    assert allowed == {"data_manager_dnalm", "dnalm_remote_embed"}
