@@ -21,7 +21,17 @@ def test_a_parity_test_that_is_skipped_has_failed(tmp_path: Path, how: str) -> N
     shutil.copy(REPOSITORY / "tests" / "parity" / "conftest.py", tmp_path)
     (tmp_path / "test_one.py").write_text(SKIPPED[how])
     (tmp_path / "test_other.py").write_text("def test_y(): pass\n")
-    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "--rootdir", tmp_path, tmp_path]
+    command = [
+        sys.executable,
+        "-m",
+        "pytest",
+        "-q",
+        "-p",
+        "no:cacheprovider",
+        "--rootdir",
+        str(tmp_path),
+        str(tmp_path),
+    ]
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
     assert done.returncode in (1, 2), done.stdout
     assert "was skipped; the parity data are in the project" in done.stdout
