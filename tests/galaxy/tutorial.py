@@ -182,7 +182,7 @@ def looked_up(tables: Tables, found: re.Match[str]) -> str:
 def rounded(text: str) -> str:
     """Return a cell; of a number with a fraction some decimals."""
     if re.fullmatch(r"-?\d+\.\d+(e[+-]?\d+)?", text) is None:
-        return text.replace("|", "\\|") or " "
+        return text.replace("|", "\\|").replace("<", "&lt;") or " "
     number = float(text)
     return f"{number:.{DECIMALS}f}" if abs(number) >= 10**-DECIMALS or number == 0 else f"{number:.1e}"
 
