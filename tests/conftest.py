@@ -18,6 +18,7 @@ import torch
 import transformers
 
 if TYPE_CHECKING:
+    from endpoint import EndpointServer
     from hub import Hub
     from server import GalaxyServer
 
@@ -263,6 +264,30 @@ def run_install(
     fixed = [part for option, name in places.items() for part in (option, tmp_path / name)]
     for run in running(data_manager_dnalm.parser, data_manager_dnalm.install, capsys, network=True):
         yield functools.partial(run, *fixed)
+
+
+@pytest.fixture
+def endpoint() -> "Iterator[EndpointServer]":
+    """Run an inference endpoint on this machine."""
+    from endpoint import serving
+
+    with serving() as endpoint:
+        yield endpoint
+
+
+@pytest.fixture
+def run_remote(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Iterator[Run]:
+    """Run dnalm_remote_embed's entry script in this process, with short waits: exit code, stdout, stderr."""
+    import dnalm_remote_embed
+    import huggingface_hub
+    from dnalm.engine import asking
+
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", False)  # read when it was imported, long ago
+    monkeypatch.setattr(asking, "FIRST_WAIT", 0.001)
+    for name in (*dnalm_remote_embed.FORGOTTEN, "HF_HUB_DISABLE_IMPLICIT_TOKEN", "HF_HUB_OFFLINE"):
+        monkeypatch.setenv(name, "1")  # so that what the script changes is changed back
+    monkeypatch.delenv("HF_TOKEN")
+    yield from running(dnalm_remote_embed.parser, dnalm_remote_embed.remote_embed, capsys, network=True)
 
 
 @pytest.fixture

@@ -42,6 +42,7 @@ class Repository:
     card: dict[str, Any] = field(default_factory=dict)
     branches: dict[str, str] = field(default_factory=dict)
     gated: bool = False
+    pipeline_tag: str | None = None
     # What a file is served as, where that is not what the hub says it is.
     wrong_bytes: dict[str, bytes] = field(default_factory=dict)
     # After so many bytes a download breaks off, and until `mend` the hub is out of order for that file.
@@ -181,6 +182,7 @@ class Handler(BaseHTTPRequestHandler):
             "gated": "auto" if repository.gated else False,
             "tags": ["transformers"],
             "cardData": repository.card,
+            "pipeline_tag": repository.pipeline_tag,
             "siblings": siblings,
         }
         return self._send(200, json.dumps(said).encode(), {"Content-Type": "application/json"})

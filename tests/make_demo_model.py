@@ -3,8 +3,8 @@
     python tests/make_demo_model.py --sequences test-data/human.fasta.gz --output demo_model.safetensors
 
 The model in test-data was trained so on the first million bases of human chr1 (GRCh38). A Markov chain of order k knows
-the last k bases, counted in the training windows with ½ added to each count; like the model it knows nothing before the
-window it is in.
+the last k bases, counted on both strands of the training windows with ½ added to each count; like the model it knows
+nothing before the window it is in, and predicts every base but N. The log is written beside the model.
 
 The seed chooses the block that validates. Most of that megabase is segmental duplications, of which other blocks have
 copies in training, which long chains know by heart; this block has none (the tool counts them).
@@ -38,26 +38,48 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--sequences", type=Path, required=True)
     parser.add_argument("--output", type=Path, required=True)
-    parser.add_argument("--log", type=Path)
     arguments, more = parser.parse_known_args()
-    words = [*OPTIONS, "--sequences", str(arguments.sequences), "--output", str(arguments.output), *more]
-    words += ["--log", str(arguments.log)] if arguments.log else []
+    log = arguments.output.with_suffix(".tsv")
+    words = [
+        *OPTIONS,
+        "--sequences",
+        str(arguments.sequences),
+        "--output",
+        str(arguments.output),
+        "--log",
+        str(log),
+        *more,
+    ]
     options = PretrainingOptions(**vars(dnalm_pretrain.parser().parse_args(words)))
     windows = read_windows(filled(options))
-    codes = [CODES[np.frombuffer(bases, dtype=np.uint8)] for bases in windows.sequences]
-    training = [code for code, validates in zip(codes, windows.validates, strict=True) if not validates]
-    validation = [code for code, validates in zip(codes, windows.validates, strict=True) if validates]
-    counts = [count_words(training, order) for order in ORDERS]
-    for order in ORDERS:
+    sides: dict[bool, list[NDArray[np.int64]]] = {False: [], True: []}
+    for bases, validates in zip(windows.sequences, windows.validates.tolist(), strict=True):
+        sides[validates] += between_n(CODES[np.frombuffer(bases, dtype=np.uint8)])
+    both_strands = sides[False] + [3 - stretch[::-1] for stretch in sides[False]]
+    counts = [count_words(both_strands, order) for order in ORDERS]
+    chains = [bits_per_base(counts[: order + 1], sides[True]) for order in ORDERS]
+    for order, bits in zip(ORDERS, chains, strict=True):
+        print(f"Markov chain of order {order}: {bits:.4f} bits a base", flush=True)
+    code = run(dnalm_pretrain.parser(), dnalm_pretrain.pretrain, words)
+    if code == 0:
+        rows = [line.split("\t") for line in log.read_text().splitlines()]
+        column = rows[0].index("bits_per_base")
+        model = min(float(row[column]) for row in rows if row[2] == "validation")
         print(
-            f"Markov chain of order {order}: {bits_per_base(counts[: order + 1], validation):.4f} bits a base",
-            flush=True,
+            f"Of {sum(map(len, sides[True])):,} bases held out the model needs {model:.4f} bits a base, the best Markov "
+            f"chain (order {int(np.argmin(chains))}) {min(chains):.4f}"
         )
-    return run(dnalm_pretrain.parser(), dnalm_pretrain.pretrain, words)
+    return code
 
 
 CODES = np.full(256, -1, dtype=np.int64)
 CODES[np.frombuffer(b"ACGT", dtype=np.uint8)] = np.arange(4)
+
+
+def between_n(codes: NDArray[np.int64]) -> list[NDArray[np.int64]]:
+    """Return the stretches of a window that have no N."""
+    stretches = (piece[piece >= 0] for piece in np.split(codes, np.flatnonzero(codes < 0)))
+    return [stretch for stretch in stretches if len(stretch)]
 
 
 def count_words(sequences: list[NDArray[np.int64]], order: int) -> NDArray[np.float64]:
@@ -70,18 +92,16 @@ def count_words(sequences: list[NDArray[np.int64]], order: int) -> NDArray[np.fl
 
 
 def contexts(codes: NDArray[np.int64], order: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Return the word before each base that has a whole one without N, and the base."""
-    count = len(codes) - order
-    words = np.zeros(max(count, 0), dtype=np.int64)
-    clean = codes[order:] >= 0
+    """Return the word before each base that has a whole one, and the base."""
+    count = max(len(codes) - order, 0)
+    words = np.zeros(count, dtype=np.int64)
     for place in range(order):
         words = 4 * words + codes[place : place + count]
-        clean &= codes[place : place + count] >= 0
-    return words[clean], codes[order:][clean]
+    return words, codes[order:]
 
 
 def bits_per_base(counts: list[NDArray[np.float64]], sequences: list[NDArray[np.int64]]) -> float:
-    """Return -log2 p a base of the chain of the highest order; at the start of a window lower ones stand in."""
+    """Return -log2 p a base of the chain of the highest order; at the start of a stretch lower ones stand in."""
     highest = len(counts) - 1
     bits = total = 0.0
     for codes in sequences:

@@ -214,6 +214,8 @@ def write_variants(folder: Path, genome: str) -> None:
         (folder / f"{kind}_variants.vcf").write_text(
             VCF_HEADER + "".join(line for line in lines if f"={kind};" in line)
         )
+    unsorted = [line for line in lines if line.split("\t")[2] in ("m.73A>G", "m.3243A>G", "m.8344A>G", "m.315.1C")]
+    (folder / "unsorted_variants.vcf").write_text(VCF_HEADER + "".join(unsorted[::-1]))
     start, end = TRANSFER_RNA
     (folder / "transfer_rna.bed").write_text(f"human_mitochondrion\t{start}\t{end}\tMT-TL1\t0\t+\n")
     changed = [name for name in CFTR if name != "wild_type"]

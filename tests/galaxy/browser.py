@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import json
 import re
 import shutil
 import sys
@@ -65,6 +66,14 @@ class Biologist:
         self.run_button().wait_for()
         self.page.locator("#current-history-panel").wait_for()
         self.picture(f"{tool_id} form")
+
+    def search_tools(self, query: str) -> list[str]:
+        """Type into the search field of the tool panel and return the ids of the tools it then shows, best first."""
+        panel = self.page.locator('[data-description="panel toolbox"]')
+        panel.locator('input[data-description="filter text input"]').first.fill(query)
+        self.page.wait_for_timeout(1500)
+        self.picture(f"search {query}")
+        return [link.get_attribute("data-tool-id") or "" for link in panel.locator("a[data-tool-id]").all()]
 
     def run_button(self) -> Locator:
         """Return the first Run button, above the form; it is off while the form loads or misses an input."""
@@ -160,9 +169,11 @@ def browser(url: str, screenshots: Path) -> Iterator[Biologist]:
 
 def parse_arguments() -> argparse.Namespace:
     """Read the command line."""
-    parser = argparse.ArgumentParser(description="Run a tool with its defaults in the browser and view its outputs.")
+    parser = argparse.ArgumentParser(description="Run a tool in the browser and view its outputs, or search for tools.")
     parser.add_argument("--url", required=True, help="where Galaxy is")
-    parser.add_argument("--tool", required=True, help="the tool's id")
+    what = parser.add_mutually_exclusive_group(required=True)
+    what.add_argument("--tool", help="the id of the tool to run")
+    what.add_argument("--search", action="append", help="a word to search for; what is found is printed as JSON")
     parser.add_argument("--screenshots", type=Path, required=True, help="the folder for the pictures")
     parser.add_argument("--history", help="the id of the history with the inputs (default: the current one)")
     parser.add_argument(
@@ -178,6 +189,10 @@ def main() -> int:
         with browser(arguments.url, arguments.screenshots) as biologist:
             if arguments.history:
                 biologist.open_history(arguments.history)
+            if arguments.search:
+                biologist.page.goto(biologist.url)
+                print(json.dumps({query: biologist.search_tools(query) for query in arguments.search}))
+                return 0
             biologist.open_tool(arguments.tool)
             for parameter, _, text in (choice.partition("=") for choice in arguments.choose):
                 biologist.choose(parameter, text)

@@ -18,6 +18,7 @@ from processes import MARK
 
 USER_ADDRESS = "biologist@example.org"
 SECTION_NAME = "DNA language models"
+PANEL = Path("tool-data") / "tool_conf_dnalm.sample.xml"
 GENOMES = {
     "?": "unspecified (?)",
     "hg38": "Human Dec. 2013 (GRCh38/hg38)",
@@ -220,13 +221,22 @@ def xml_root(path: Path) -> ElementTree.Element:
 
 
 def write_tool_conf(layout: Layout) -> None:
-    """Write the tool panel: the upload tool and, unless they come from a Tool Shed, the repository's in one section."""
+    """Write the tool panel: the upload tool and, unless they come from a Tool Shed, the repository's as its sample has them.
+
+    What the sample does not name is put at the end.
+    """
     toolbox = ElementTree.Element("toolbox")
     upload = ElementTree.SubElement(toolbox, "section", id="getext", name="Get Data")
     ElementTree.SubElement(upload, "tool", file=str(layout.bundled_tools / "data_source" / "upload.xml"))
-    section = ElementTree.SubElement(toolbox, "section", id="dnalm", name=SECTION_NAME)
-    for path in tool_files(layout.repository) if not layout.tool_shed else []:
-        ElementTree.SubElement(section, "tool", file=str(path))
+    if not layout.tool_shed:
+        (section,) = xml_root(layout.repository / PANEL).iter("section")
+        for tool in section.iter("tool"):
+            tool.set("file", str(layout.repository / tool.get("file", "")))
+        named = {tool.get("file") for tool in section.iter("tool")}
+        for path in tool_files(layout.repository):
+            if str(path) not in named:
+                ElementTree.SubElement(section, "tool", file=str(path))
+        toolbox.append(section)
     write_xml(layout.config / "tool_conf.xml", toolbox)
 
 

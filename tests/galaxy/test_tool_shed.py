@@ -24,7 +24,7 @@ def test_the_archive_has_every_script_once_and_no_tests(shipped: Path) -> None:
 def test_the_archive_of_the_data_manager_is_complete_by_itself(shipped: Path, shipped_data_manager: Path) -> None:
     found = files(shipped_data_manager)
     scripts = {f"scripts/{name}" for name in files(REPOSITORY / "scripts") if "__pycache__" not in name}
-    samples = {f"tool-data/{table}.loc.sample" for table in ("huggingface", "fasta_indexes")}
+    samples = {f"tool-data/{table}.loc.sample" for table in ("huggingface", "fasta_indexes", "dnalm_endpoints")}
     samples.add("tool_data_table_conf.xml.sample")
     own = {"data_manager_dnalm.xml", "data_manager_conf.xml", "macros.xml", "LICENSE"}
     assert found == scripts | samples | own

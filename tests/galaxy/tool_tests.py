@@ -8,16 +8,22 @@ import re
 import subprocess
 import tempfile
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from bioblend.galaxy import GalaxyInstance
 from configuration import data_manager_files, tool_files, xml_root
+from endpoint import EndpointServer, serving
 from server import GalaxyServer
 
 PARALLEL_TESTS = 2
 JOB_LIMIT = 900
+# The data table of served models, the token of the form's <credentials>, and what the table says of each kind of answers:
+# authorization, max_bases, special_first, special_last. Tests with credentials cannot run side by side: one has them.
+ENDPOINTS, TOKEN = "dnalm_endpoints", "hf_of_the_test"
+KINDS = {"pooled": ("token", "", "0", "0"), "tokens": ("none", "1000", "1", "0"), "html": ("none", "", "0", "0")}
 FINISHED = re.compile(r"Test '(?P<name>.+)' (?P<verdict>passed|failed)$")
 
 
@@ -42,7 +48,7 @@ def run_tool_tests(
 ) -> list[ToolTestResult]:
     """Run all tests of all tools of the server's repository, or of one tool, announcing each as it ends."""
     expected = expected_tests(server, tool_id)
-    with tempfile.TemporaryDirectory() as folder:
+    with tempfile.TemporaryDirectory() as folder, endpoints(server):
         report = Path(folder) / "report.json"
         outcomes = verdicts(test_command(server, tool_id, report), server, Path(folder))
         for finished, (name, verdict) in enumerate(outcomes, start=1):
@@ -50,6 +56,26 @@ def run_tool_tests(
         records = json.loads(report.read_text())["tests"] if report.exists() else []
     results = {(result.tool_id, result.index): result for result in map(read_result, records)}
     return [results.get(key) or missing(key) for key in expected]
+
+
+@contextmanager
+def endpoints(server: GalaxyServer) -> Iterator[EndpointServer]:
+    """Run an endpoint on this machine and list it in the server's data table, as long as the block runs."""
+    table = server.layout.data / "tables" / f"{ENDPOINTS}.loc"
+    data_tables = GalaxyInstance(server.url, key=server.user_key).tool_data
+    with serving() as endpoint:
+        endpoint.tokens = {TOKEN}
+        places = {
+            kind: f"{endpoint.url}/{kind if said[0] == 'token' else f'open/{kind}'}" for kind, said in KINDS.items()
+        }
+        rows = [(f"local_{kind}", f"Test server ({kind})", places[kind], *said) for kind, said in KINDS.items()]
+        table.write_text("".join("\t".join(row) + "\n" for row in rows))
+        data_tables.reload_data_table(ENDPOINTS)
+        try:
+            yield endpoint
+        finally:
+            table.write_text("")
+            data_tables.reload_data_table(ENDPOINTS)
 
 
 def test_command(server: GalaxyServer, tool_id: str | None, report: Path) -> list[str]:

@@ -143,6 +143,11 @@ def test_neither_or_both_kinds_of_data(refused: Callable[..., str]) -> None:
 # Models
 
 
+def test_a_recipe_without_a_model_and_no_model(refused: Callable[..., str]) -> None:
+    error = refused("--sequences", MITOCHONDRION, "--preset", "custom")
+    assert "The recipe 'custom' has no model of its own; give a config.json, a model to continue" in error
+
+
 def test_a_vocabulary_larger_than_the_data_support(refused: Callable[..., str], tmp_path: Path) -> None:
     error = refused("--sequences", fasta(tmp_path, random_bases(5_000)), "--preset", "mistral-dna-1m")
     assert "The sequences support a vocabulary of" in error
@@ -280,6 +285,41 @@ def test_a_checkpoint_between_measurements_never_holds_what_is_no_number(
     load_language_model(open_model(tmp_path / "checkpoint"), head=True)
 
 
+# Memory and time
+
+
+def test_a_batch_too_large_for_the_gpu(refused: Callable[..., str], monkeypatch: pytest.MonkeyPatch) -> None:
+    from dnalm.engine import training
+
+    def exhausted(*arguments: object, **options: object) -> None:
+        raise torch.OutOfMemoryError("CUDA out of memory")
+
+    monkeypatch.setattr(training.ModelTrainer, "training_step", exhausted)
+    error = refused("--sequences", MITOCHONDRION, *SMALL, "--max-steps", 5)
+    assert "A batch of the training does not fit into the GPU's memory (step 1); use a smaller batch size" in error
+
+
+def test_the_first_evaluation_is_counted_in_the_time_limit(
+    run_pretrain: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Steps of 10 s, 58 of an epoch, over nine times as many windows as are measured at the end: some 30 s."""
+    from dnalm.engine import training_callbacks
+
+    usual = training_callbacks.Limits._what_to_do
+    steps: list[int] = []
+
+    def by_another_clock(self: Any, now: float) -> str:
+        steps.append(1)
+        self._start = self._trained_since = 0.0
+        return usual(self, 10.0 * len(steps))
+
+    monkeypatch.setattr(training_callbacks.Limits, "_what_to_do", by_another_clock)
+    options = ("--sequences", MITOCHONDRION, "--window", 64, "--batch-size", 4, "--threads", 1)
+    code, out, _ = run_pretrain(*options, "--time-limit", 200 / 3600, "--output", tmp_path / "m")
+    assert code == 0
+    assert "Stopped after step 17: time limit" in out
+
+
 # Checkpoints
 
 
@@ -303,7 +343,12 @@ RESUMED = ("--sequences", MITOCHONDRION, *SMALL, "--max-steps", 20)
 
 def test_a_model_that_is_no_checkpoint(refused: Callable[..., str], checkpoint: Path) -> None:
     error = refused(*RESUMED, "--resume-from", checkpoint.with_name("model"))
-    assert "is no checkpoint; give the checkpoint of a pretraining" in error
+    assert "is no checkpoint of a pretraining; give the checkpoint of one" in error
+
+
+def test_a_checkpoint_of_another_kind_of_training(refused: Callable[..., str]) -> None:
+    error = refused(*RESUMED, "--resume-from", TEST_DATA / "finetuning_checkpoint.safetensors")
+    assert "is no checkpoint of a pretraining; give the checkpoint of one" in error
 
 
 @pytest.mark.parametrize(
@@ -382,6 +427,11 @@ def early(facts: dict[str, Any]) -> None:
     facts["state"]["trainer"]["global_step"] = 10
 
 
+def with_one_sum(facts: dict[str, Any]) -> None:
+    early(facts)
+    facts["state"]["sums"] = [1.0]
+
+
 def without(name: str) -> Callable[[dict[str, Any]], None]:
     def change(facts: dict[str, Any]) -> None:
         early(facts)
@@ -407,6 +457,7 @@ def first_moment(change: Callable[[torch.Tensor], torch.Tensor | None]) -> Calla
         (lambda facts: facts.update(state=3), None),
         (lambda facts: facts["state"]["trainer"].update(global_step="x"), None),
         (lambda facts: facts["state"]["trainer"].pop("global_step"), None),
+        (with_one_sum, None),
         (without("groups"), None),
         (without("schedule"), None),
         (without("numpy_random"), None),

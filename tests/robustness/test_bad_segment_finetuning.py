@@ -99,9 +99,19 @@ def test_what_is_no_checkpoint_or_one_of_another_training(
     refuses("was trained on other windows", "--resume-from", tmp_path / "c", "--annotation", tmp_path / "a.bed")
 
 
-def test_a_training_that_diverges_keeps_no_model(refuses: Refuses, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_training_that_diverges_keeps_no_model_but_its_log(
+    run_finetune_segments: Run, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
     monkeypatch.setattr("dnalm.engine.segment_training.GAMMA", float("nan"))
-    refuses("its loss is no number any more; no model is kept", "--max-steps", 6)
+    usual = ["--model", RANDOM, "--genome", GENOME, "--annotation", FEATURES, "--max-steps", 6, "--threads", 1]
+    outputs = {name: tmp_path / name for name in ("output", "checkpoint", "metrics", "figure", "log")}
+    options = [part for name, path in outputs.items() for part in (f"--{name}", path)]
+    code, _, problem = run_finetune_segments(*usual, *options)
+    assert code == 1
+    assert "its loss is no number any more; no model is kept" in problem
+    assert problem.count("\n") == 1
+    assert list(tmp_path.iterdir()) == [tmp_path / "log"]
+    assert "diverged" in (tmp_path / "log").read_text().splitlines()[-1]
 
 
 def test_a_job_that_is_told_to_end_keeps_its_model(tmp_path: Path) -> None:

@@ -45,6 +45,14 @@ def by_two(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
     return folder, ended(folder, 2, "--max-steps", STEPS)
 
 
+def refused(folder: Path, *options: object) -> str:
+    """Return the one sentence of a job of two processes that must fail."""
+    done = subprocess.run(command(folder, 2, *options), capture_output=True, text=True, env=ENVIRONMENT)
+    assert done.returncode == 1
+    (sentence,) = [line for line in done.stderr.splitlines() if line.startswith("dnalm_pretrain: ")]
+    return sentence
+
+
 def losses(folder: Path, split: str) -> list[tuple[str, float]]:
     rows = [line.split("\t") for line in (folder / "log").read_text().splitlines()[1:]]
     return [(row[0], float(row[3])) for row in rows if row[2] == split]
@@ -88,3 +96,9 @@ def test_a_signal_to_one_process_ends_both_and_their_checkpoint_goes_on_as_if_it
     ended(tmp_path / "resumed", 2, "--max-steps", STEPS, "--resume-from", half / "checkpoint")
     whole, resumed = (open_model(folder / "output").read_tensors() for folder in (by_two[0], tmp_path / "resumed"))
     assert all(torch.equal(whole[name], tensor) for name, tensor in resumed.items())
+
+
+def test_bad_input_is_said_once(tmp_path: Path) -> None:
+    sentence = refused(tmp_path / "results", "--max-steps", STEPS, "--validation-fraction", 0.9, "--window", 16_000)
+    assert "leaves no window for training" in sentence
+    assert list((tmp_path / "results").iterdir()) == []

@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from conftest import REPOSITORY, TEST_DATA, Run
-from dnalm.methods import statistics
+from dnalm.methods import bootstrap, statistics
 from PIL import Image
 from scipy import stats
 from sklearn import metrics
@@ -63,7 +63,7 @@ def test_two_tables_are_compared_as_scipy_does(compared: Compared) -> None:
     assert (line["welch_t"], line["welch_p"]) == pytest.approx((t.statistic, t.pvalue), rel=1e-5)
     assert line["mann_whitney_fdr"] == line["mann_whitney_p"]
     assert line["cliffs_delta"] == pytest.approx(2 * u.statistic / (117 * 80) - 1, rel=1e-5)
-    low, high = statistics.bootstrap_two_groups(statistics.cliffs_delta, np.sort(first), np.sort(second))
+    low, high = bootstrap.bootstrap_two_groups(statistics.cliffs_delta, np.sort(first), np.sort(second))
     assert (line["cliffs_delta_low"], line["cliffs_delta_high"]) == pytest.approx((low, high), rel=1e-5)
     assert "pairs" not in line
     assert "Scores: the column 'llr_masked'; not compared: 'l2'" in said
@@ -78,7 +78,7 @@ def test_each_group_is_described(compared: Compared) -> None:
         assert line[name] == pytest.approx(getattr(values, name)(), rel=1e-5)
     assert line["sd"] == pytest.approx(values.std(), rel=1e-5)
     assert (line["q1"], line["q3"]) == pytest.approx(tuple(values.quantile([0.25, 0.75])), rel=1e-5)
-    interval = statistics.bootstrap_interval(statistics.mean, (np.sort(values),), confidence=0.9)
+    interval = bootstrap.bootstrap_interval(statistics.mean, (np.sort(values),), confidence=0.9)
     assert (line["mean_low"], line["mean_high"]) == pytest.approx(interval, rel=1e-5)
     assert "one: 117 scores of 120 rows (2 without a score, 1 with a score that is no number, left out)" in said
     assert "The first score that is no finite number: 'failed'" in said

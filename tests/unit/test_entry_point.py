@@ -126,3 +126,8 @@ def test_help_needs_no_heavy_import(script: Path) -> None:
 @pytest.mark.parametrize("script", SCRIPTS, ids=lambda script: script.stem)
 def test_an_entry_script_is_thin(script: Path) -> None:
     assert len(script.read_text().splitlines()) <= 140
+
+
+def test_the_network_is_for_those_whose_purpose_it_is() -> None:
+    allowed = {script.stem for script in SCRIPTS if "network=True" in script.read_text()}
+    assert allowed == {"data_manager_dnalm", "dnalm_remote_embed"}

@@ -37,11 +37,16 @@ FILES = {
     "--probabilities",
     "--installed",
     "--downloads",
+    "--failed",
+    "--timing",
+    "--journal",
     "--track-names",
 }
 # Outputs of one tool that another reads.
 READ_ELSEWHERE = {"--calls", "--tracks"}
-NOT_ON_A_FORM = {"--help", "--version", *MACHINE, *FILES}
+# What a row of the admin's table of endpoints says.
+OF_AN_ENDPOINT = {"--endpoint-name", "--authorization", "--max-bases", "--special-first", "--special-last"}
+NOT_ON_A_FORM = {"--help", "--version", *MACHINE, *FILES, *OF_AN_ENDPOINT}
 MOST_OPEN_FIELDS = 6
 
 pytestmark = pytest.mark.parametrize("form", FORMS, ids=lambda form: form.stem)

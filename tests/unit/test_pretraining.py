@@ -1,15 +1,19 @@
 import json
 import math
-from collections.abc import Iterator
+import os
+import signal
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from conftest import TEST_DATA, Run, running
+from dnalm.methods.strands import reverse_complement
 from dnalm.models.presets import PRESETS
-from dnalm.models.registry import load_language_model, new_language_model
+from dnalm.models.registry import load_language_model, new_language_model, trainable
 from dnalm.models.sources import open_model
+from dnalm.models.vocabularies import all_kmers
 from dnalm.tasks.pretraining_options import PretrainingOptions, filled
 from dnalm.tasks.pretraining_windows import read_windows
 
@@ -37,11 +41,24 @@ def test_two_runs_with_one_seed_are_the_same_bytes(run_pretrain: Run, tmp_path: 
     assert (tmp_path / "one").read_bytes() == (tmp_path / "two").read_bytes()
 
 
+# An epoch has 58 steps, or 20 of three batches each, the last step of two.
 @pytest.mark.parametrize(
-    "extra", [(), ("--reverse-complement", "--gradient-accumulation", 3), ("--batching", "packed")]
+    ("extra", "end", "stop"),
+    [
+        ((), "time limit", 33),
+        ((), "signal", 58),
+        (("--reverse-complement", "--gradient-accumulation", 3), "time limit", 33),
+        (("--reverse-complement", "--gradient-accumulation", 3), "signal", 40),
+        (("--batching", "packed"), "signal", 33),
+    ],
 )
-def test_resuming_gives_the_weights_of_the_uninterrupted_run(
-    run_pretrain: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, extra: tuple[object, ...]
+def test_resuming_gives_the_weights_and_the_log_of_the_uninterrupted_run(
+    run_pretrain: Run,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    extra: tuple[object, ...],
+    end: str,
+    stop: int,
 ) -> None:
     options = ("--sequences", MITOCHONDRION, *SMALL, "--max-steps", 80, *extra)
     whole = run_pretrain(
@@ -50,13 +67,14 @@ def test_resuming_gives_the_weights_of_the_uninterrupted_run(
     assert whole[0] == 0
     from dnalm.engine import training_callbacks
 
-    # Stopped by the clock after 30 steps, as a destination's time limit would.
     steps: list[int] = []
     usual = training_callbacks.Limits.on_step_end
 
     def counting(self: object, args: object, state: object, control: object, **kwargs: object) -> None:
         steps.append(1)
-        if len(steps) == 33:
+        if len(steps) == stop and end == "signal":
+            os.kill(os.getpid(), signal.SIGTERM)
+        elif len(steps) == stop:
             monkeypatch.setattr(self, "_start", -1e9)
         usual(self, args, state, control, **kwargs)  # type: ignore[arg-type]
 
@@ -65,8 +83,8 @@ def test_resuming_gives_the_weights_of_the_uninterrupted_run(
     code, out, _ = run_pretrain(*options, *limited, "--log", tmp_path / "half log")
     monkeypatch.undo()
     assert code == 0
-    assert "Stopped after step 33: time limit" in out
-    assert rows(tmp_path / "half log")[-1]["split"] == "stopped: time limit"
+    assert f"Stopped after step {stop}: " in out
+    assert rows(tmp_path / "half log")[-1]["split"] == f"stopped: {end}"
     resumed = (
         "--resume-from",
         tmp_path / "middle",
@@ -79,11 +97,8 @@ def test_resuming_gives_the_weights_of_the_uninterrupted_run(
     first, second = (open_model(tmp_path / name).read_tensors() for name in ("whole", "resumed"))
     assert all(torch.equal(first[name], tensor) for name, tensor in second.items())
     assert (tmp_path / "whole").read_bytes() == (tmp_path / "resumed").read_bytes()
-    validation = [
-        [(row["step"], row["loss"]) for row in rows(tmp_path / name) if row["split"] == "validation"]
-        for name in ("log", "resumed log")
-    ]
-    assert set(validation[0]) <= set(validation[1])
+    logs = [[row | {"tokens_per_second": ""} for row in rows(tmp_path / name)] for name in ("log", "resumed log")]
+    assert logs[0] == logs[1]
 
 
 def test_tiny_data_are_learnt_by_heart(run_pretrain: Run, tmp_path: Path) -> None:
@@ -105,6 +120,112 @@ def test_the_tutorials_model_has_its_parameters_in_float32() -> None:
     assert model.with_head is not None
     assert sum(parameter.numel() for parameter in model.with_head.parameters()) == 104_993_024
     assert {parameter.dtype for parameter in model.with_head.parameters()} == {torch.float32}
+
+
+# With the words that their recipes have.
+PARAMETERS = {
+    "demo": 107_456,
+    "mistral-dna-1m": 985_664,
+    "mistral-dna-17m": 16_797_952,
+    "tutorial-105m": 104_993_024,
+    "llama": 7_377_152,
+    "modernbert": 5_579_264,
+    "nt-v2-50m": 54_854_154,
+    "dnabert2": 117_074_176,
+}
+
+
+@pytest.mark.parametrize("preset", PARAMETERS)
+def test_every_presets_model_can_be_made_and_has_float32_weights(preset: str) -> None:
+    """With a vocabulary of its own size; weights without memory."""
+    words = {"letters": 1, "6-mers": 6, "bpe": 6}[PRESETS[preset].tokenizer]
+    tokenizer = json.loads(all_kmers(words).to_str())
+    if PRESETS[preset].tokenizer == "bpe":
+        vocabulary = list(tokenizer["model"]["vocab"])[:4_096]
+        tokenizer["model"]["vocab"] = {word: number for number, word in enumerate(vocabulary)}
+    with torch.device("meta"):
+        model = new_language_model(
+            PRESETS[preset].config | {"torch_dtype": "bfloat16"},
+            {"tokenizer.json": tokenizer},
+            preset,
+            causal=PRESETS[preset].objective == "causal",
+        )
+    assert model.with_head is not None
+    assert sum(parameter.numel() for parameter in model.with_head.parameters()) == PARAMETERS[preset]
+    assert {parameter.dtype for parameter in model.with_head.parameters()} == {torch.float32}
+
+
+def test_the_script_offers_the_presets_that_there_are() -> None:
+    import dnalm_pretrain
+
+    assert tuple(PRESETS) == dnalm_pretrain.PRESETS
+    assert set(PRESETS) == {*PARAMETERS, "custom"}
+
+
+def test_experts_multiply_as_suits_the_device() -> None:
+    sizes = {"hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 16}
+    tokenizer = {"tokenizer.json": json.loads(all_kmers(1).to_str())}
+    model = new_language_model({"model_type": "mixtral"} | sizes, tokenizer, "test", causal=True)
+    for device, chosen in (("cpu", "eager"), ("cuda", "grouped_mm")):
+        assert trainable(model, device).config._experts_implementation == chosen  # type: ignore[union-attr]
+
+
+def overlapping_pieces(length: int = 60, step: int = 20) -> dict[int, str]:
+    """First base → bases of pieces of a contig, each of which shares bases with its neighbours."""
+    contig = "".join(np.random.default_rng(4).choice(list("ACGT"), 2_000))
+    return {first: contig[first : first + length] for first in range(0, 2_000 - length + 1, step)}
+
+
+def bedtools(first: int, bases: str) -> str:
+    return f">chr1:{first}-{first + len(bases)}\n{bases}"
+
+
+def bedtools_with_strands(first: int, bases: str) -> str:
+    strand, told = ("-", reverse_complement(bases)) if first % 40 else ("+", bases)
+    return f">peak_{first}::chr1:{first}-{first + len(bases)}({strand})\n{told}"
+
+
+def samtools(first: int, bases: str) -> str:
+    return f">chr1:{first + 1}-{first + len(bases)}\n{bases}"
+
+
+@pytest.mark.parametrize("split", ["random", "block", "record"])
+@pytest.mark.parametrize("named", [bedtools, bedtools_with_strands, samtools])
+def test_sequences_whose_names_tell_that_they_share_bases_are_on_one_side(
+    tmp_path: Path, named: Callable[[int, str], str], split: str
+) -> None:
+    """Windows of 30 bases: those of a piece do not overlap, those of neighbouring pieces do."""
+    pieces = overlapping_pieces()
+    (tmp_path / "s.fasta").write_text("\n".join(named(first, bases) for first, bases in pieces.items()) + "\n")
+    options = PretrainingOptions(tmp_path / "m", sequences=[tmp_path / "s.fasta"], window=30, split=split)  # type: ignore[arg-type]
+    windows = read_windows(filled(options))
+    contig = "".join(bases[:20] for bases in pieces.values()) + pieces[1_940][20:]
+    sides: dict[bool, set[int]] = {False: set(), True: set()}
+    for sequence, validates in zip(windows.sequences, windows.validates.tolist(), strict=True):
+        bases = sequence.decode()
+        place = max(contig.find(bases), contig.find(reverse_complement(bases)))
+        assert place >= 0
+        sides[validates] |= set(range(place, place + len(bases)))
+    assert sides[True]
+    assert sides[False]
+    assert not sides[True] & sides[False]
+
+
+def test_regions_that_call_a_contig_by_two_names_share_its_bases(tmp_path: Path) -> None:
+    pieces = overlapping_pieces(length=30, step=15)
+    contig = "".join(bases[:15] for bases in pieces.values()) + pieces[1_965][15:]
+    (tmp_path / "g.fasta").write_text(f">chr1\n{contig}\n")
+    lines = [f"{('chr1', '1')[number % 2]}\t{first}\t{first + 30}" for number, first in enumerate(pieces)]
+    (tmp_path / "r.bed").write_text("\n".join(lines) + "\n")
+    genome, regions = tmp_path / "g.fasta", tmp_path / "r.bed"
+    options = PretrainingOptions(tmp_path / "m", genome=genome, regions=regions, window=30, split="random")
+    windows = read_windows(filled(options))
+    places: dict[bool, set[int]] = {True: set(), False: set()}
+    for sequence, validates in zip(windows.sequences, windows.validates.tolist(), strict=True):
+        first = contig.find(sequence.decode())
+        places[validates] |= set(range(first, first + 30))
+    assert not places[True] & places[False]
+    assert windows.counts["windows_left_out_beside_validation"] >= windows.counts["validation_windows"]
 
 
 def test_bits_per_base_are_those_of_the_model_token_by_token(run_pretrain: Run, tmp_path: Path) -> None:
@@ -161,7 +282,24 @@ def test_a_masked_models_bits_per_base_have_a_name_of_their_own(run_pretrain: Ru
     assert "bits_per_base" not in rows(tmp_path / "log")[0]
 
 
-@pytest.mark.parametrize("preset", PRESETS)
+def test_a_card_says_what_the_model_is_and_how_it_was_measured(run_pretrain: Run, tmp_path: Path) -> None:
+    options = ("--sequences", MITOCHONDRION, *SMALL, "--max-steps", 10, "--output", tmp_path / "m")
+    assert run_pretrain(*options, "--card", tmp_path / "card", "--log", tmp_path / "log")[0] == 0
+    card = (tmp_path / "card").read_text()
+    assert card.startswith("---\ntags: [dna, biology]\n---\n\n# dnalm-demo\n\n")
+    assert "A DNA language model (llama, 107,456 parameters) that reads 10 words, 1,024 at most at once" in card
+    assert "trained from nothing" in card
+    bits = next(row["bits_per_base"] for row in rows(tmp_path / "log") if row["split"] == "validation")
+    assert f"- Bits per base of the best model (step 10) on validation: {float(bits):.4f}\n" in card
+    assert "2 is chance" in card
+    assert "Validation is a run of neighbouring windows, with a gap of one window around it" in card
+    assert "\n- seed: 0\n" in card
+    more = ("--sequences", MITOCHONDRION, *SMALL, "--max-steps", 1, "--continue-from", tmp_path / "m")
+    assert run_pretrain(*more, "--output", tmp_path / "more", "--card", tmp_path / "card")[0] == 0
+    assert "trained further from another model" in (tmp_path / "card").read_text()
+
+
+@pytest.mark.parametrize("preset", PARAMETERS)
 def test_every_preset_trains_on_after_it_was_measured(
     run_pretrain: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, preset: str
 ) -> None:

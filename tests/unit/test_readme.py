@@ -16,6 +16,9 @@ COMMANDS = [line for block in re.findall(r"```sh\n(.*?)```", README, re.DOTALL) 
 RUN_ELSEWHERE = {
     "make demo": "tests/galaxy/test_demo.py",
     "make test": ".ci/run",
+    # The endpoint is an example.
+    "python scripts/dnalm_remote_embed.py --sequences test-data/two_genomes.fa"
+    "sta --endpoint https://our-endpoint.example.org --consent --output remote.h5ad": "tests/unit/test_remote_embedding.py",
     "pip install -r scripts/requirements.txt": "Makefile, for the tools' environment",
 }
 

@@ -82,8 +82,9 @@ def snv(position: int, shift: int = 1) -> Site:
 
 
 # Place, REF, ALT: all six offsets of a 6-mer, both ends of the contig, two letters at one base, indels.
+OFFSETS = range(6, 12)  # near the start, where the window does not move with the variant: each is at another offset
 CHANGES = {
-    **{f"SNV at {at}": (at, GENOME[at], other_letters(GENOME[at])) for at in range(100, 106)},
+    **{f"SNV at {at}": (at, GENOME[at], other_letters(GENOME[at])) for at in (*OFFSETS, 100)},
     "another letter": (100, GENOME[100], other_letters(GENOME[100], 2)),
     "first base": (0, GENOME[0], other_letters(GENOME[0])),
     "last base": (399, GENOME[399], other_letters(GENOME[399])),
@@ -116,6 +117,17 @@ def assert_close(found: np.ndarray, expected: np.ndarray | list[float]) -> None:
     np.testing.assert_allclose(found, expected, rtol=0, atol=TOLERANCE * scale)  # NaN equals NaN
 
 
+def test_variants_lie_at_every_offset_of_a_6mer(model: Make) -> None:
+    found = set()
+    for at in OFFSETS:
+        reference = VARIANTS[f"SNV at {at}"].windows.reference
+        (encoding,) = model("masked", "6-mers").encode([reference.bases])
+        (token,) = np.flatnonzero((encoding.starts <= reference.site) & (reference.site < encoding.ends))
+        assert encoding.ends[token] - encoding.starts[token] == 6
+        found.add(reference.site - int(encoding.starts[token]))
+    assert found == set(range(6))
+
+
 @pytest.mark.parametrize(("reads", "kind"), EVERY_MODEL)
 def test_every_score_is_its_definition(model: Make, reads: str, kind: str) -> None:
     tiny = model(reads, kind)
@@ -143,7 +155,7 @@ def test_kmers_give_every_snv_a_masked_score_and_byte_pairs_do_not(model: Make) 
 
 @pytest.mark.parametrize("pooling", ["max", "mean", "center"])
 @pytest.mark.parametrize(("representation", "layer"), [("hidden", -1), ("hidden", 1), ("logits", -1)])
-@pytest.mark.parametrize(("reads", "kind"), [("masked", "3-mers"), ("causal", "byte pairs")])
+@pytest.mark.parametrize(("reads", "kind"), EVERY_MODEL)
 def test_distances_are_those_of_tokens_pooled_by_hand(
     model: Make, reads: str, kind: str, representation: str, layer: int, pooling: str
 ) -> None:
@@ -201,11 +213,14 @@ def test_swapping_the_alleles_and_the_genome_turns_the_sign(model: Make, reads: 
 
 @pytest.mark.parametrize(("reads", "kind"), EVERY_MODEL)
 def test_both_strands_are_the_same_from_either_side(model: Make, reads: str, kind: str) -> None:
-    """For SNVs in windows of odd length, with the genome's other strand as the genome."""
+    """For SNVs in the middle of odd windows, at all offsets of a 6-mer, with the genome's other strand as the genome."""
     turned = reverse_complement(GENOME)
-    places = range(100, 112)
-    sites = [snv(position) for position in places]
-    others = [site(399 - at, turned[399 - at], reverse_complement(other_letters(GENOME[at])), turned) for at in places]
+    places = [(at, context) for at in (100, 101) for context in range(25, 37, 2)]
+    sites = [site(at, GENOME[at], other_letters(GENOME[at]), context=context) for at, context in places]
+    others = [
+        site(399 - at, turned[399 - at], reverse_complement(other_letters(GENOME[at])), turned, context)
+        for at, context in places
+    ]
     chosen = [
         name for name in (MASKED if reads == "masked" else CAUSAL) if name != "llr_wildtype"
     ]  # the grid is another

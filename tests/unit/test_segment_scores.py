@@ -4,7 +4,7 @@ import math
 
 import numpy as np
 import pytest
-from dnalm.methods import statistics
+from dnalm.methods import bootstrap, statistics
 from dnalm.methods.segment_masks import merged, spans_of
 from dnalm.methods.segment_scores import BlockCounts, SegmentCounts
 
@@ -46,7 +46,7 @@ def test_intervals_equal_those_of_bases_drawn_by_blocks(
     counts, truth, calls, scores = counted
     blocks = np.arange(BASES) // BLOCK
     for metric, arrays in (("mcc", (truth, calls)), ("auprc", (truth, scores))):
-        wanted = statistics.bootstrap_interval(getattr(statistics, metric), arrays, clusters=blocks, repeats=200)
+        wanted = bootstrap.bootstrap_interval(getattr(statistics, metric), arrays, clusters=blocks, repeats=200)
         found = counts.measured(metric, 200, 0)
         assert found.interval == pytest.approx(wanted, abs=1e-9)
         assert found.interval.low < found.value < found.interval.high

@@ -235,6 +235,35 @@ def test_the_annotated_vcf_is_indexed_and_read_by_htslib(score: Score, tmp_path:
         assert {"DNALM_LLR_MASKED", "DNALM2_L2", "DNALM2_STATUS"} <= set(info.keys())
 
 
+UNSORTED = TEST_DATA / "unsorted_variants.vcf"
+
+
+@pytest.mark.parametrize(
+    ("variants", "name", "plain"),
+    [
+        (VARIANTS, "dataset.dat", False),
+        (VARIANTS, "x.vcf.gz", False),
+        (UNSORTED, "dataset.dat", True),
+        (UNSORTED, "x.vcf.gz", False),
+        (UNSORTED, "x.vcf.bgz", False),
+    ],
+)
+def test_what_tabix_cannot_index_is_plain_unless_its_name_says_otherwise(
+    score: Score, tmp_path: Path, variants: Path, name: str, plain: bool
+) -> None:
+    output = tmp_path / name
+    _, said = score("--variants", variants, "--reference", GENOME, "--output-vcf", output)
+    assert ("The annotated VCF is plain text: as it is, tabix cannot index it." in said) == plain
+    content = output.read_bytes()
+    assert content.startswith(b"##fileformat=VCF") == plain
+    text = (content if plain else gzip.decompress(content)).decode()
+    records = [line.split("\t") for line in text.splitlines() if not line.startswith("#")]
+    expected = [line.split("\t") for line in variants.read_text().splitlines() if not line.startswith("#")]
+    assert [record[:7] for record in records] == [record[:7] for record in expected]
+    assert all("DNALM_STATUS=" in record[7] for record in records)
+    assert {path.name for path in tmp_path.iterdir()} == {name, "table.tsv"}
+
+
 @pytest.mark.parametrize("most", [1, 3])
 def test_the_buffer_does_not_change_the_result(score: Score, monkeypatch: pytest.MonkeyPatch, most: int) -> None:
     options = ("--variants", VARIANTS, "--reference", GENOME, "--context", 30, "--both-strands", *MASKED)

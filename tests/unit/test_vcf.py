@@ -4,7 +4,7 @@ from pathlib import Path
 import pysam
 import pytest
 from dnalm.errors import UserError
-from dnalm.formats.vcf import InfoField, VcfReader, VcfWriter
+from dnalm.formats.vcf import InfoField, VcfReader, VcfWriter, can_be_indexed, decompress
 
 HEADER = """##fileformat=VCFv4.3
 ##contig=<ID=chr1,length=1000>
@@ -119,6 +119,30 @@ def test_equal_records_give_equal_bytes(tmp_path: Path) -> None:
         writer = VcfWriter(tmp_path / name, HEADER.splitlines(), [FIELD], {})
         writer.close()
     assert (tmp_path / "a").read_bytes() == (tmp_path / "b").read_bytes()
+
+
+# Places of records, and whether tabix takes them: its index ends at 2^29 bases.
+PLACES = {
+    "sorted": ([("1", 5), ("1", 5), ("2", 3)], True),
+    "a telomere": ([("1", 0), ("1", 5)], True),
+    "by no position": ([("1", 5), ("1", 4)], False),
+    "a contig twice": ([("1", 5), ("2", 6), ("1", 7)], False),
+    "a contig of wheat": ([("1", 5), ("1", 600_000_000)], False),
+}
+
+
+@pytest.mark.parametrize("case", PLACES)
+def test_what_cannot_be_indexed_is_known(tmp_path: Path, case: str, capfd: pytest.CaptureFixture[str]) -> None:
+    places, indexed = PLACES[case]
+    header = "##fileformat=VCFv4.2\n#CHROM\tPOS\tID\tREF\tALT\tQUAL\tFILTER\tINFO\n"
+    records = "".join(f"{contig}\t{position}\t.\tA\tC\t.\t.\t.\n" for contig, position in places)
+    path = write(tmp_path / "x.vcf.gz", header + records, "bgzip")
+    assert can_be_indexed(path) == indexed
+    assert capfd.readouterr() == ("", "")
+    assert list(tmp_path.iterdir()) == [path]
+    decompress(path)
+    assert path.read_text() == header + records
+    assert list(tmp_path.iterdir()) == [path]
 
 
 BAD = {

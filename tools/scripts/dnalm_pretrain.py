@@ -8,7 +8,10 @@ from pathlib import Path
 from dnalm.entry_point import argument_parser, number_between, run
 
 # Of dnalm/models/presets.py, which is imported only when a job runs; a test holds both equal.
-PRESETS = ("demo", "mistral-dna-1m", "mistral-dna-17m", "tutorial-105m", "llama", "modernbert", "nt-v2-50m", "dnabert2")
+PRESETS = (
+    *("demo", "mistral-dna-1m", "mistral-dna-17m", "tutorial-105m", "llama", "modernbert", "nt-v2-50m", "dnabert2"),
+    "custom",
+)
 MOST = 2**31 - 1
 
 
@@ -43,7 +46,10 @@ def parser() -> argparse.ArgumentParser:
     )
     model = options.add_argument_group("model")
     model.add_argument(
-        "--preset", choices=PRESETS, default="demo", help="model, objective, tokenizer and batch together"
+        "--preset",
+        choices=PRESETS,
+        default="demo",
+        help="model, objective, tokenizer and batch together; custom: your own",
     )
     model.add_argument("--model-config", type=Path, help="config.json of the model to make, instead of the preset's")
     model.add_argument("--continue-from", type=Path, help="model to train further, instead of a new one")

@@ -63,7 +63,11 @@ def parser() -> argparse.ArgumentParser:
     options.add_argument(
         "--output-table", type=Path, required=True, help="table with a row for each alternative allele"
     )
-    options.add_argument("--output-vcf", type=Path, help="the VCF with the scores in INFO, block-gzip-compressed")
+    options.add_argument(
+        "--output-vcf",
+        type=Path,
+        help="the VCF with the scores in INFO, block-gzip-compressed (without .gz in its name only if it is sorted)",
+    )
     options.add_argument("--figure", type=Path, help="PNG: distribution of the scores, of --saturation a heat map")
     options.add_argument("--track", type=Path, help="bedGraph of --saturation: a base's mean over its three changes")
     return options
@@ -71,7 +75,7 @@ def parser() -> argparse.ArgumentParser:
 
 def score_variants(arguments: argparse.Namespace) -> None:
     """Run the task; its heavy imports wait until here."""
-    from dnalm.tasks.variants import VariantOptions
+    from dnalm.tasks.variant_options import VariantOptions
     from dnalm.tasks.variants import score_variants as run_task
 
     run_task(VariantOptions(**vars(arguments)))

@@ -91,7 +91,7 @@ def run(
 ) -> int:
     """Run a task and return the exit code: 0, 1 with one sentence, or 137 when the host's memory is exhausted.
 
-    Only with `network` may the task ask the Hugging Face hub.
+    Only with `network` may the task ask the Hugging Face hub or a served model.
     """
     arguments = parser.parse_args(argv)
     signal.signal(signal.SIGTERM, _end)

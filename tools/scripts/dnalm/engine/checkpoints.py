@@ -35,7 +35,11 @@ class TrainingState:
 
 
 def capture(
-    optimizer: torch.optim.Optimizer, scheduler: Any, trainer_state: Mapping[str, Any], random_states: Sequence[Tensor]
+    optimizer: torch.optim.Optimizer,
+    scheduler: Any,
+    trainer_state: Mapping[str, Any],
+    random_states: Sequence[Tensor],
+    sums: Sequence[float] = (),
 ) -> TrainingState:
     """Return the state as it is now; the tensors are the living ones, to be written at once.
 
@@ -44,6 +48,7 @@ def capture(
         scheduler: of the learning rate.
         trainer_state: steps and epochs.
         random_states: of torch's generator on the CPU, one a process.
+        sums: the objective's, since the last row of the log.
     """
     state = optimizer.state_dict()
     tensors: dict[str, Tensor] = {}
@@ -61,6 +66,7 @@ def capture(
     kind, keys, position, has_gauss, cached = np.random.get_state(legacy=True)
     facts = {
         "trainer": dict(trainer_state),
+        "sums": list(sums),
         "scalars": scalars,
         "groups": state["param_groups"],
         "schedule": {name: value for name, value in scheduler.state_dict().items() if name != "lr_lambdas"},
@@ -115,6 +121,17 @@ def steps_done(state: TrainingState) -> int:
             return steps
     except (KeyError, TypeError):
         pass
+    raise damaged_state()
+
+
+def sums_since_the_last_row(state: TrainingState, count: int) -> list[float]:
+    """Return the sums that the next row of the log goes on from; raise UserError if they are not so many numbers.
+
+    Checkpoints of old have none, and the row then tells of the steps since.
+    """
+    sums = state.facts.get("sums", [0.0] * count)
+    if isinstance(sums, list) and len(sums) == count and all(type(value) is float for value in sums):
+        return sums
     raise damaged_state()
 
 

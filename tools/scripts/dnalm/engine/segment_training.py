@@ -80,6 +80,11 @@ class SegmentBatches(Dataset[Batch]):
             self._starts = self._starts + generator.integers(-self._places[:, 2], self._places[:, 3] + 1)
             self._turned = generator.random(count) < (0.5 if self._both_strands else 0)
 
+    @property
+    def tokens(self) -> int:
+        """Bases of an epoch, to which the tokens are in proportion."""
+        return len(self._places) * self._window
+
     def __len__(self) -> int:
         return math.ceil(len(self._places) / self._batch_size)
 

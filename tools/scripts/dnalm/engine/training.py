@@ -12,12 +12,13 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
 from transformers import Trainer, TrainerControl, TrainingArguments
 
-from dnalm.engine.checkpoints import TrainingState, capture, damaged_state, steps_done, unfold
+from dnalm.engine.checkpoints import TrainingState, capture, damaged_state, steps_done, sums_since_the_last_row, unfold
 from dnalm.engine.devices import Machine
 from dnalm.engine.objectives import Objective
 from dnalm.engine.training_callbacks import Limits, Progress
 from dnalm.engine.training_data import Batch
 from dnalm.engine.training_run import DIVERGED, NO_GAIN, Divergence, Run, TrainingSettings, processes
+from dnalm.errors import UserError
 from dnalm.models.model_file import is_finite
 
 LOGGED_ROWS = 200  # of training, in the log of a whole run
@@ -25,6 +26,11 @@ LOGGED_ROWS = 200  # of training, in the log of a whole run
 
 class Batches(Protocol):
     """The batches of an epoch, by number; the same for one seed and epoch."""
+
+    @property
+    def tokens(self) -> int:
+        """How much there is to read in an epoch, padding apart."""
+        ...
 
     def set_epoch(self, epoch: int) -> None:
         """Put the batches of an epoch together; their number is the same in every one."""
@@ -123,7 +129,7 @@ class ModelTrainer(Trainer):
             callbacks=callbacks,
         )
         self.remove_callback(transformers.PrinterCallback)
-        self.total_steps = total
+        self.total_steps, self.steps_an_epoch = total, a_step
         self.folder = folder
 
     def fit(self, resumed: TrainingState | None) -> None:
@@ -140,6 +146,9 @@ class ModelTrainer(Trainer):
             self.state.global_step = done
             self.run.stopped = NO_GAIN if done < self.total_steps else ""
             return
+        if self.accelerator.is_main_process:  # whose sums were those of all
+            sums = sums_since_the_last_row(resumed, len(self._sums) - 1)
+            self._sums[:-1] = torch.tensor(sums, dtype=torch.float64)
         checkpoint = self.folder / "resumed"
         checkpoint.mkdir()
         unfold(resumed, checkpoint)
@@ -188,6 +197,7 @@ class ModelTrainer(Trainer):
         began = time.monotonic()
         measures = self.objective.measures(self.measure(self.validation))
         self.evaluation_seconds = time.monotonic() - began
+        self.since += self.evaluation_seconds
         self.control: TrainerControl = self.callback_handler.on_evaluate(
             self.args, self.state, self.control, {f"eval_{name}": value for name, value in measures.items()}
         )
@@ -249,7 +259,7 @@ class ModelTrainer(Trainer):
         """Hand the state over instead of writing pickled files."""
         del model, trial
         self._refuse_what_is_no_number()
-        random_states = self._random_states()
+        random_states, sums = self._random_states(), self._of_all_processes(self._sums)[:-1]
         for callback in [self.control]:
             self.state.stateful_callbacks[type(callback).__name__] = callback.state()
         if self.accelerator.is_main_process:
@@ -258,7 +268,7 @@ class ModelTrainer(Trainer):
             state = {name: value for name, value in vars(self.state).items() if _is_json(value)}
             run = self._scheduled_run or self.run
             run.steps = self.run.steps
-            self.on_checkpoint(capture(self.optimizer, self.lr_scheduler, state, random_states), run)
+            self.on_checkpoint(capture(self.optimizer, self.lr_scheduler, state, random_states, sums), run)
         self.accelerator.wait_for_everyone()
 
     def _random_states(self) -> list[Tensor]:
@@ -290,6 +300,11 @@ def train(trainer: ModelTrainer, resumed: TrainingState | None) -> None:
         trainer.fit(resumed)
     except Divergence:
         trainer.run.stopped = DIVERGED
+    except torch.OutOfMemoryError:
+        raise UserError(
+            f"A batch of the training does not fit into the GPU's memory (step {trainer.state.global_step + 1:,}); use a "
+            "smaller batch size, shorter sequences or windows, or a larger GPU."
+        ) from None
     trainer.run.steps = trainer.state.global_step
 
 

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 
 PROGRESS_SECONDS = 5.0
 CHECKPOINT_SECONDS = 600.0
+FORWARD_SHARE = 0.5  # at most, of a step's time: measuring has no backward pass
 
 
 class Progress(TrainerCallback):
@@ -72,10 +73,18 @@ class Limits(TrainerCallback):
     def __init__(self, trainer: "ModelTrainer") -> None:
         self._trainer = trainer
         self._start, self._saved = trainer.started, time.monotonic()
+        self._trained_since, self._steps = self._saved, 0
+
+    def on_train_begin(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> None:
+        """Look at the clock."""
+        self._trained_since = time.monotonic()
 
     def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
         """Measure and save before the end, and now and then between."""
         now = time.monotonic()
+        self._steps += 1
         what = self._of_all(self._what_to_do(now))
         if what == DIVERGED:
             raise Divergence
@@ -96,10 +105,17 @@ class Limits(TrainerCallback):
         if trainer.interrupted():
             return SIGNAL
         limit = trainer.settings.time_limit
-        # The last evaluation takes as long as the one before.
-        if limit is not None and now + trainer.evaluation_seconds - self._start > limit * 3600:
+        if limit is not None and now + self._seconds_to_measure(now) - self._start > limit * 3600:
             return TIME_LIMIT
         return SAVE if now - self._saved > CHECKPOINT_SECONDS else ""
+
+    def _seconds_to_measure(self, now: float) -> float:
+        """Return how long the last evaluation will take: as the one before, or else as steps over as many tokens."""
+        trainer = self._trainer
+        if trainer.evaluation_seconds:
+            return trainer.evaluation_seconds
+        epoch = (now - self._trained_since) / self._steps * trainer.steps_an_epoch
+        return FORWARD_SHARE * epoch * trainer.validation.tokens / trainer.batches.tokens
 
     def _of_all(self, what: str) -> str:
         """Let all processes do what the most urgent of them wants: none goes on, saves or ends alone."""

@@ -1,7 +1,10 @@
 """One training: how it is to go, what became of it, and why it ended."""
 
+import contextlib
 import math
 import os
+import time
+from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -101,6 +104,28 @@ def diverged(run: Run) -> UserError:
 def processes() -> int:
     """Return how many processes train together, as torchrun says."""
     return int(os.environ.get("WORLD_SIZE", "1"))
+
+
+def is_main() -> bool:
+    """Say whether this is the process that speaks and writes, of one or several."""
+    return processes() == 1 or int(os.environ.get("RANK", "0")) == 0
+
+
+MAIN_SPEAKS_WITHIN = 60.0  # seconds
+
+
+@contextlib.contextmanager
+def one_voice() -> Iterator[None]:
+    """Let the main process tell the sentence that all have: torchrun ends the others as soon as it has failed.
+
+    A sentence of another process alone is told after a while.
+    """
+    try:
+        yield
+    except UserError:
+        if not is_main():
+            time.sleep(MAIN_SPEAKS_WITHIN)
+        raise
 
 
 def cell(value: object) -> str:

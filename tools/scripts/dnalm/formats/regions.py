@@ -73,6 +73,10 @@ class RegionReader:
         """Close the genome."""
         self._reference.close()
 
+    def contig(self, region: Region) -> str:
+        """Return the genome's own name of a region's contig, which the region may call otherwise."""
+        return contig_of(region, self._reference, self._regions)
+
     @property
     def fraction_read(self) -> float:
         """The share of the regions that has been read: 0 to 1."""

@@ -7,6 +7,7 @@ their header, and nothing but INFO is ours to change.
 import gzip
 import io
 import os
+import shutil
 import tempfile
 import zlib
 from collections.abc import Iterator, Mapping, Sequence
@@ -279,3 +280,28 @@ class VcfWriter:
 
     def _write(self, text: str) -> None:
         self._file.write(f"{text}\n".encode("utf-8", "surrogateescape"))
+
+
+def can_be_indexed(path: Path) -> bool:
+    """Say whether tabix can index a block-gzip-compressed VCF: neither one that is not sorted, nor positions above 2^29."""
+    verbosity = pysam.set_verbosity(0)
+    try:
+        with tempfile.TemporaryDirectory(prefix="dnalm-") as folder:
+            index = str(Path(folder) / "index.tbi")
+            pysam.tabix_index(str(path), preset="vcf", index=index, keep_original=True, force=True)
+    except OSError:
+        return False
+    finally:
+        pysam.set_verbosity(verbosity)
+    return True
+
+
+def decompress(path: Path) -> None:
+    """Write a gzip-compressed file anew, under its name, as plain text."""
+    plain = path.with_name(f"{path.name}.plain")
+    try:
+        with gzip.open(path, "rb") as source, plain.open("wb") as target:
+            shutil.copyfileobj(source, target, length=1 << 20)
+        plain.replace(path)
+    finally:
+        plain.unlink(missing_ok=True)

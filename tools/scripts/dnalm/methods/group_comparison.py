@@ -10,7 +10,8 @@ from numpy.typing import NDArray
 
 from dnalm.errors import UserError, shown
 from dnalm.methods import statistics
-from dnalm.methods.statistics import Interval, Tested, bootstrap_interval, bootstrap_two_groups
+from dnalm.methods.bootstrap import Interval, bootstrap_interval, bootstrap_two_groups
+from dnalm.methods.statistics import Tested
 
 Floats = NDArray[np.float64]
 Codes = NDArray[np.int64]

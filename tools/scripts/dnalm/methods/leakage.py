@@ -22,6 +22,10 @@ class Place(NamedTuple):
     start: int
     end: int
 
+    def first_of(self, length: int) -> int | None:
+        """Return the 0-based first base of a sequence of so many bases: bedtools' start, samtools' less one, or None."""
+        return {self.end - self.start: self.start, self.end - self.start + 1: self.start - 1}.get(length)
+
 
 def place_of(name: str) -> Place | None:
     """Return the place that a name such as `chr1:100-200` or `peak_7::chr1:100-200(-)` tells, or None.

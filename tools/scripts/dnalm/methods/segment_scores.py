@@ -13,8 +13,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dnalm.methods import weighted_statistics as weighted
+from dnalm.methods.bootstrap import Interval, interval_of_blocks
 from dnalm.methods.segment_masks import Spans
-from dnalm.methods.statistics import Interval, interval_of_blocks
 
 Floats = NDArray[np.float64]
 BINS = 1_001  # of scores from 0 to 1: they are rounded to three decimals

@@ -22,7 +22,8 @@ class Preset:
     """A recipe.
 
     Attributes:
-        config: config.json but for what the tokenizer decides (vocabulary and special tokens).
+        config: config.json but for what the tokenizer decides (vocabulary and special tokens); empty where the user
+            brings the model.
         objective: what is predicted.
         tokenizer: kind of words where the user gives no tokenizer: 'letters', '6-mers', or 'bpe' learnt from the data.
         window: bases a window.
@@ -188,6 +189,15 @@ PRESETS: dict[str, Preset] = {
         "masked",
         "bpe",
         window=700,
+        batch_size=16,
+        learning_rate=5e-4,
+        epochs=10,
+    ),
+    "custom": Preset(
+        {},
+        "causal",
+        "bpe",
+        window=1_000,
         batch_size=16,
         learning_rate=5e-4,
         epochs=10,

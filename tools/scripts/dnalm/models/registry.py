@@ -176,9 +176,11 @@ MOST_LAYERS = 4_096
 FILLED = ("vocab_size", "pad_token_id", "bos_token_id", "eos_token_id", "architectures")
 
 
-def trainable(model: LanguageModel) -> nn.Module:
+def trainable(model: LanguageModel, device: str = "cpu") -> nn.Module:
     """Return a model's module with its head, ready to be trained: weights of its own that no file is mapped to."""
     assert model.with_head is not None
+    if isinstance(model.with_head, PreTrainedModel):
+        transformers_native.choose_experts(model.with_head, device)
     return made_trainable(model.with_head)
 
 

@@ -169,6 +169,16 @@ def create(stored: StoredModel, *, causal: bool) -> LanguageModel:
     return _language_model(replace(stored, config=said), config, model, tokenizer, causal=causal, head=True)
 
 
+def choose_experts(model: PreTrainedModel, device: str) -> None:
+    """Let a mixture of experts multiply as suits the device: one expert after the other on a CPU, grouped on a GPU.
+
+    Of the step of one expert after the other on a CPU, grouped ones were measured to need as long in float32 and 1.4 times
+    as long in bfloat16; those that copy each token's weights (batched) 30 times.
+    """
+    if model._can_set_experts_implementation():
+        model.set_experts_implementation("grouped_mm" if device == "cuda" else "eager")
+
+
 def published_tensors(model: nn.Module, folder: Path) -> dict[str, Tensor]:
     """Return the weights under their published names, mapped from a file that transformers itself writes."""
     assert isinstance(model, PreTrainedModel)

@@ -8,9 +8,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dnalm.methods import calibration, statistics
+from dnalm.methods.bootstrap import bootstrap_difference, bootstrap_interval
 from dnalm.methods.predictions import called, probabilities, quantities
 from dnalm.methods.splits import TEST, VALIDATE
-from dnalm.methods.statistics import Statistic, bootstrap_difference, bootstrap_interval
+from dnalm.methods.statistics import Statistic
 from dnalm.models.head_config import HeadFacts
 from dnalm.tasks.finetuning_split import Dataset
 

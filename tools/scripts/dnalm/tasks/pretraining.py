@@ -1,7 +1,7 @@
 """Pretrain a language model: windows of sequences, a split without leaks, tokens, training, and a model file."""
 
 import contextlib
-import os
+import functools
 import shutil
 import tempfile
 import time
@@ -12,14 +12,13 @@ from typing import Any
 
 import torch
 
-from dnalm import __version__
 from dnalm.engine.checkpoints import BEST, TrainingState
 from dnalm.engine.devices import Machine, prepare_machine
 from dnalm.engine.interruptions import told_to_end
 from dnalm.engine.objectives import LanguageModelling
 from dnalm.engine.training import ModelTrainer, train
 from dnalm.engine.training_data import TrainingBatches
-from dnalm.engine.training_run import DIVERGED, Run, TrainingSettings, cell, diverged, processes
+from dnalm.engine.training_run import DIVERGED, Run, TrainingSettings, cell, diverged, is_main, one_voice, processes
 from dnalm.errors import UserError, shown
 from dnalm.formats.outputs import whole_or_nothing
 from dnalm.formats.tables import TableWriter
@@ -31,6 +30,7 @@ from dnalm.models.registry import FILLED, load_language_model, new_language_mode
 from dnalm.models.sources import open_model
 from dnalm.report.plots import Curve, draw_training
 from dnalm.report.provenance import provenance
+from dnalm.tasks.pretraining_card import model_card
 from dnalm.tasks.pretraining_options import DECISIVE, PretrainingOptions, filled, refuse_contradictions
 from dnalm.tasks.pretraining_tokens import batches_of, learnt_tokenizer, tokenized
 from dnalm.tasks.pretraining_windows import Windows, account, fingerprint, read_windows
@@ -38,6 +38,7 @@ from dnalm.tasks.pretraining_windows import Windows, account, fingerprint, read_
 COLUMNS = ("step", "epoch", "split", "loss", "perplexity", "bits_per_base", "learning_rate", "tokens_per_second")
 
 
+@one_voice()
 def pretrain(options: PretrainingOptions) -> None:
     """Train a model and write the best one, a checkpoint, a log, its curve and a model card.
 
@@ -48,8 +49,8 @@ def pretrain(options: PretrainingOptions) -> None:
     refuse_contradictions(options)
     options = filled(options)
     machine = prepare_machine(options.device, options.threads, options.batch_tokens, options.seed)
-    main = int(os.environ.get("RANK", "0")) == 0
-    said: Callable[[str], None] = print if main else _nothing
+    main = is_main()
+    said: Callable[[str], None] = functools.partial(print, flush=True) if main else _nothing
     said(f"Device: {machine.description}; {options.dtype}")
     given = [options.genome, options.regions, options.model_config, options.continue_from, options.resume_from]
     inputs = [path for path in (*given, *(options.sequences or []), *(options.tokenizer or [])) if path]
@@ -97,7 +98,7 @@ class _Job:
     ) -> None:
         self._options, self._model, self._windows, self._batches = options, model, windows, batches
         self._machine, self._folder, self._partial, self._resumed = machine, folder, partial, resumed
-        self._module = trainable(model)
+        self._module = trainable(model, machine.device.type)
         self._data = fingerprint(windows)
         self._best: Path | None = None
         self._end: Path | None = None
@@ -264,39 +265,28 @@ class _Job:
         return sentences + run.reason()
 
     def _card(self, run: Run) -> str:
-        stored, counts = self._model.stored, self._windows.counts
-        parameters = sum(parameter.numel() for parameter in self._module.parameters())
-        options = {name: getattr(self._options, name) for name in DECISIVE}
-        lines = [
-            "---",
-            "tags: [dna, biology]",
-            *([f'license: "{stored.licence.lower()}"'] if stored.licence else []),
-            "---",
-        ]
-        lines += [
-            "",
-            f"# {stored.name}",
-            "",
-            f"{self._model.architecture}, {parameters:,} parameters, trained with DNA-LM ",
-        ]
-        lines[-1] += f"{__version__} ({self._options.objective} language modelling)."
-        lines += ["", "## Results", "", *(f"- {sentence}" for sentence in self.results(run))]
-        lines += ["", "## Data", "", *(f"- {name.replace('_', ' ')}: {number:,}" for name, number in counts.items())]
-        lines += ["", "## Options", "", *(f"- {name}: {value}" for name, value in options.items()), ""]
-        return "\n".join(lines)
+        return model_card(
+            self._model,
+            sum(parameter.numel() for parameter in self._module.parameters()),
+            {name: getattr(self._options, name) for name in DECISIVE},
+            self._windows.counts,
+            self.results(run),
+            continued="continued_from" in self._provenance().get("model", {}),
+        )
 
 
 def _open_checkpoint(options: PretrainingOptions) -> StoredModel | None:
     if options.resume_from is None:
         return None
     stored = open_model(options.resume_from)
-    facts = stored.training
-    if not facts or not isinstance(facts.get("options"), dict) or not isinstance(facts.get("run"), dict):
+    facts = stored.training or {}
+    before = facts.get("options")
+    if not isinstance(facts.get("run"), dict) or not isinstance(before, dict) or "preset" not in before:
         raise UserError(
-            f"The model '{options.resume_from.name}' is no checkpoint; give the checkpoint of a pretraining."
+            f"The model '{options.resume_from.name}' is no checkpoint of a pretraining; give the checkpoint of one."
         )
     for name in DECISIVE:
-        now, then = getattr(options, name), facts["options"].get(name)
+        now, then = getattr(options, name), before.get(name)
         if now != then:
             raise UserError(
                 f"The checkpoint '{stored.name}' was trained with --{name.replace('_', '-')} {shown(then)}, now it is "

@@ -82,6 +82,11 @@ def refuse_contradictions(options: PretrainingOptions) -> None:
         raise UserError("Give either sequences, or a genome together with regions.")
     if options.continue_from and (options.tokenizer or options.model_config):
         raise UserError("A model that is continued brings its config and tokenizer; give neither.")
+    if not (PRESETS[options.preset].config or options.model_config or options.continue_from or options.resume_from):
+        raise UserError(
+            f"The recipe '{options.preset}' has no model of its own; give a config.json, a model to continue, or choose "
+            "another recipe."
+        )
     if not 0 < options.validation_fraction < 1:
         raise UserError(f"The share of validation is {options.validation_fraction}; use one between 0 and 1.")
 

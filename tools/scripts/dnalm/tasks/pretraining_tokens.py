@@ -9,12 +9,14 @@ from numpy.typing import NDArray
 
 from dnalm.engine.devices import Machine
 from dnalm.engine.training_data import Batching, BatchPlan, Masking, TokenizedWindows, TrainingBatches
+from dnalm.engine.training_run import is_main
 from dnalm.errors import UserError
 from dnalm.methods.pieces import evenly_thinned, pieces
 from dnalm.methods.strands import reverse_complement
 from dnalm.models.language_model import LanguageModel
 from dnalm.models.presets import Preset
 from dnalm.models.vocabularies import all_kmers, learn_byte_pairs
+from dnalm.report.progress import Progress
 from dnalm.tasks.pretraining_options import PretrainingOptions
 from dnalm.tasks.pretraining_windows import Windows
 
@@ -46,6 +48,8 @@ def tokenized(
     options: PretrainingOptions, model: LanguageModel, windows: Windows
 ) -> tuple[tuple[TokenizedWindows, TokenizedWindows | None], TokenizedWindows]:
     """Return tokens of the training windows, of their other strands if asked for, and of the validation windows."""
+    wanted = len(windows.sequences) + (int((~windows.validates).sum()) if options.reverse_complement else 0)
+    progress = Progress("windows made into tokens", lambda: progress.done / wanted)
 
     def tokens(validation: bool, other_strand: bool = False) -> TokenizedWindows:
         numbers = np.flatnonzero(windows.validates == validation).tolist()
@@ -68,6 +72,8 @@ def tokenized(
                 bases.append(np.minimum(covered, 65_535).astype(np.uint16))
                 weights.append(_token_weights(windows, number, encoding.starts, encoding.ends, other_strand))
                 lengths.append(len(encoding))
+            if is_main():
+                progress.add(len(part))
         return TokenizedWindows(
             np.concatenate(ids), np.concatenate(bases), np.concatenate(weights), np.cumsum(np.array(lengths))
         )

@@ -2,18 +2,19 @@
 
 import hashlib
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from dnalm.errors import UserError
 from dnalm.formats.fasta import FastaReader, SequenceRecord
-from dnalm.formats.regions import RegionReader, RegionRecord
+from dnalm.formats.regions import RegionReader
 from dnalm.formats.sequence_tables import is_table, read_sequence_table
 from dnalm.methods import training_windows as grid
+from dnalm.methods.leakage import place_of
 from dnalm.tasks.pretraining_options import PretrainingOptions
 
 LEAST_BASES = 20  # a shorter window teaches nothing
@@ -39,11 +40,9 @@ def read_windows(options: PretrainingOptions) -> Windows:
     sequences: list[bytes] = []
     weights: list[NDArray[np.float32]] = []
     places: list[tuple[int, int, int, int]] = []
-    for number, (contig, record) in enumerate(_records(options)):
+    for number, (origin, record) in enumerate(_records(options)):
         counts["records"] += 1
         counts["bases"] += len(record.bases)
-        first = record.region.start if isinstance(record, RegionRecord) and record.region else 0
-        backwards = isinstance(record, RegionRecord) and record.region is not None and record.region.strand == "-"
         whole_grid = grid.window_grid(len(record.bases), options.window, options.stride, 1)
         cut = [(start, end) for start, end in whole_grid if end - start >= LEAST_BASES]
         counts["records_too_short" if not cut else "ends_too_short"] += len(whole_grid) - len(cut)
@@ -53,8 +52,8 @@ def read_windows(options: PretrainingOptions) -> Windows:
                 counts["windows_with_too_many_n"] += 1
                 continue
             sequences.append(bases.encode())
-            origin = first + (len(record.bases) - end if backwards else start)
-            places.append((contig, origin, origin + end - start, number))
+            before = origin.first + (len(record.bases) - end if origin.backwards else start)
+            places.append((origin.contig, before, before + end - start, number))
             if options.soft_masked_weight != 1:
                 weights.append(_soft_mask(record, start, end, options.soft_masked_weight))
     if not sequences:
@@ -81,23 +80,38 @@ def read_windows(options: PretrainingOptions) -> Windows:
     return Windows(sequences, weights or None, validates, counts)
 
 
-def _records(options: PretrainingOptions) -> Iterator[tuple[int, SequenceRecord]]:
-    """Yield each record with the number of the contig it lies on."""
+class _Origin(NamedTuple):
+    """Where a record lies: number of its contig, first base there, and whether it is of the backward strand."""
+
+    contig: int
+    first: int
+    backwards: bool
+
+
+def _records(options: PretrainingOptions) -> Iterator[tuple[_Origin, SequenceRecord]]:
+    """Yield each record with its origin; a sequence whose name tells no place is a contig of its own."""
+    contigs: dict[str, int] = {}
     if options.genome is not None:
         assert options.regions is not None
-        contigs: dict[str, int] = {}
         with RegionReader(options.genome, options.regions, options.soft_masked_weight != 1) as reader:
             for record in reader:
-                assert isinstance(record, RegionRecord)
-                assert record.region is not None
-                yield contigs.setdefault(record.region.contig, len(contigs)), record
+                region = record.region
+                assert region is not None
+                contig = contigs.setdefault(reader.contig(region), len(contigs))
+                yield _Origin(contig, region.start, region.strand == "-"), record
         return
     number = 0
     for path in options.sequences or []:
         read: Any = read_sequence_table if is_table(path) else FastaReader
-        records = read(path, keep_case=options.soft_masked_weight != 1)
-        for record in records:
-            yield number, record
+        records: Iterable[SequenceRecord] = read(path, keep_case=options.soft_masked_weight != 1)
+        for sequence in records:
+            place = place_of(sequence.id)
+            if place is None or (first := place.first_of(len(sequence.bases))) is None:
+                yield _Origin(number, 0, False), sequence
+            else:
+                # Below those of the others.
+                contig = contigs.setdefault(place.contig, -1 - len(contigs))
+                yield _Origin(contig, first, sequence.id.endswith("(-)")), sequence
             number += 1
 
 

@@ -8,7 +8,7 @@ from typing import Any, Self
 
 from dnalm.engine.scoring import ScoreChoices, Scored
 from dnalm.errors import shown
-from dnalm.formats.vcf import InfoField, VcfReader, VcfWriter
+from dnalm.formats.vcf import InfoField, VcfReader, VcfWriter, can_be_indexed, decompress
 from dnalm.methods.scores import SCORES
 from dnalm.tasks.variant_inputs import Entry, Variant
 
@@ -43,7 +43,7 @@ class VariantVcf:
     def __init__(
         self, path: Path, reader: VcfReader, choices: ScoreChoices, taken: str, facts: Mapping[str, Any]
     ) -> None:
-        self._choices = choices
+        self._path, self._choices = path, choices
         number = 1
         while any(name.startswith(_prefix(number)) for name in reader.info_fields):
             number += 1
@@ -87,6 +87,17 @@ class VariantVcf:
             values[self._name("status")] = [str(one.status) for one in found]
             assert entry.record
             self._writer.append(entry.record, values)
+
+    def finish(self, compressed: bool) -> bool:
+        """End the file, as plain text if tabix cannot index it, unless it is to be compressed; return if it is plain.
+
+        Galaxy indexes every compressed VCF, and a job fails where that does.
+        """
+        self._writer.close()
+        if compressed or can_be_indexed(self._path):
+            return False
+        decompress(self._path)
+        return True
 
     def _name(self, score: str) -> str:
         return f"{self._prefix}{score.upper()}"

@@ -2,12 +2,11 @@
 
 import math
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import partial
-from pathlib import Path
-from typing import Literal, cast
+from typing import Any, cast
 
 from dnalm.engine.devices import Machine, prepare_machine
 from dnalm.engine.processes import Work, crew
@@ -17,7 +16,6 @@ from dnalm.errors import UserError
 from dnalm.formats.bedgraph import BasewiseTrack
 from dnalm.formats.outputs import whole_or_nothing
 from dnalm.formats.tables import TableWriter
-from dnalm.methods.pooling import Pooling
 from dnalm.methods.scores import SCORES
 from dnalm.methods.variant_windows import MEANINGS, Status
 from dnalm.models.language_model import LanguageModel, NoLanguageModelHead
@@ -35,40 +33,11 @@ from dnalm.tasks.variant_inputs import (
     VcfVariants,
     Windowing,
 )
+from dnalm.tasks.variant_options import COMPRESSED, VariantOptions
 from dnalm.tasks.variant_outputs import VariantVcf, rows
 
 BUFFER_LETTERS = 32_000_000  # of records that wait to be written: those of many samples are long
 MANY_MISMATCHES = 0.1  # share of REFs that are not the genome's, above which it may be another genome
-
-
-@dataclass(frozen=True)
-class VariantOptions:
-    """What a user chooses; the names are those of `dnalm_score_variants.py --help`."""
-
-    model: Path
-    output_table: Path
-    variants: Path | None = None
-    reference: Path | None = None
-    regions: Path | None = None
-    reference_sequences: Path | None = None
-    alternative_sequences: Path | None = None
-    saturation: Path | None = None
-    preset: str = "snv-effect"
-    scores: list[str] | None = None
-    representation: Literal["hidden", "logits"] = "hidden"
-    layer: int = -1
-    pooling: Pooling = "max"
-    context: int | None = None
-    both_strands: bool = False
-    on_ref_mismatch: str = "skip"
-    dtype: str = "float32"
-    output_vcf: Path | None = None
-    figure: Path | None = None
-    track: Path | None = None
-    device: str = "auto"
-    threads: int | None = None
-    batch_tokens: int | None = None
-    processes: int | None = None
 
 
 @dataclass(frozen=True)
@@ -85,7 +54,7 @@ def score_variants(options: VariantOptions) -> None:
     Raises:
         UserError: variants, model or options cannot be used, or no allele could be scored.
     """
-    _check(options)
+    options.check()
     machine = prepare_machine(options.device, options.threads, options.batch_tokens, processes=options.processes)
     print(f"Device: {machine.description}; {options.dtype}", flush=True)
     written = {
@@ -141,36 +110,11 @@ def score_variants(options: VariantOptions) -> None:
             track.write(partials["track"], source.contigs)
         if "figure" in partials:
             figure.draw(partials["figure"], facts["model"]["name"], facts)
-        _report(counts, source, facts["model"]["sha256"], facts["versions"])
+        _report(counts, source, facts, vcf is not None and vcf.finish(written["output_vcf"].suffix in COMPRESSED))
 
 
 INPUTS = ("variants", "reference", "regions", "reference_sequences", "alternative_sequences", "saturation", "model")
 SCORABLE = (Status.OK, Status.LENGTHS_DIFFER)
-
-
-def _check(options: VariantOptions) -> None:
-    """Refuse choices that contradict each other."""
-    pairs = options.reference_sequences, options.alternative_sequences
-    kinds = [options.variants, options.saturation, pairs[0] or pairs[1]]
-    if sum(kind is not None for kind in kinds) != 1 or (kinds[2] and None in pairs):
-        raise UserError(
-            "Give either variants, or reference sequences together with alternative sequences, or regions for saturation."
-        )
-    if (options.reference is None) != (kinds[2] is not None):
-        raise UserError("Variants and saturation need a reference genome, pairs of sequences none; change one of both.")
-    if options.variants is None and (options.regions or options.output_vcf):
-        raise UserError("Regions to look at and an annotated VCF go with variants (VCF); leave them out.")
-    if options.track and not options.saturation:
-        raise UserError("A track goes with saturation; leave it out.")
-    if options.preset == "custom":
-        if not options.scores:
-            raise UserError(f"The preset custom needs at least one score of {', '.join(SCORES)}.")
-    elif options.scores or (options.representation, options.layer, options.pooling) != ("hidden", -1, "max"):
-        raise UserError(
-            f"The preset {options.preset} chooses scores, representation, layer and pooling itself; choose custom for yours."
-        )
-    if options.representation == "logits" and options.layer != -1:
-        raise UserError("Logits have no layers to choose; use hidden for a layer.")
 
 
 def _open(options: VariantOptions) -> VariantInput:
@@ -338,8 +282,8 @@ def _refuse_nothing(counts: Counter[str], choices: ScoreChoices) -> None:
     )
 
 
-def _report(counts: Counter[str], source: VariantInput, sha256: str, versions: dict[str, str]) -> None:
-    """Say what went in and what came out; the statuses add up to the alternative alleles."""
+def _report(counts: Counter[str], source: VariantInput, facts: Mapping[str, Any], plain: bool) -> None:
+    """Say what went in and what came out, a VCF as plain text too; the statuses add up to the alternative alleles."""
     kinds = {VcfVariants: "records", PairVariants: "pairs", SaturationVariants: "bases"}
     kind = kinds[cast(type, type(source))]
     print(
@@ -361,8 +305,10 @@ def _report(counts: Counter[str], source: VariantInput, sha256: str, versions: d
         for kind, meaning in MENDED.items():
             if source.mended[kind]:
                 print(f"{meaning}: {source.mended[kind]:,}")
-    print(f"Model SHA-256: {sha256}")
-    print("Versions: " + ", ".join(f"{name} {version}" for name, version in versions.items()))
+    if plain:
+        print("The annotated VCF is plain text: as it is, tabix cannot index it.")
+    print(f"Model SHA-256: {facts['model']['sha256']}")
+    print("Versions: " + ", ".join(f"{name} {version}" for name, version in facts["versions"].items()))
 
 
 MENDED = {
