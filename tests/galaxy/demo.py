@@ -1,4 +1,4 @@
-"""Run three workflows in a real Galaxy on the demo data: the shortest way to see DNA-LM at work."""
+"""Run four workflows in a real Galaxy on the demo data: the shortest way to see DNA-LM at work."""
 
 from __future__ import annotations
 
