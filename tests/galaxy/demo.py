@@ -1,4 +1,4 @@
-"""Run three workflows in a real Galaxy on the demo data: the shortest way to see DNA-LM at work."""
+"""Run four workflows in a real Galaxy on the demo data: the shortest way to see DNA-LM at work."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from server import GalaxyServer, ServerError
 
 CHECKOUT = Path(__file__).resolve().parents[2]
 RESULTS = CHECKOUT / "demo-results"
-WORKFLOWS = ("embed-and-map", "score-and-compare", "segment-and-evaluate")
+WORKFLOWS = ("embed-and-map", "finetune-and-predict", "score-and-compare", "segment-and-evaluate")
 
 
 def parse_arguments() -> argparse.Namespace:

@@ -38,10 +38,6 @@ class Pulsar(AbstractContextManager["Pulsar"]):
         """What Pulsar printed."""
         return self._service.log
 
-    def jobs(self) -> int:
-        """Return how many jobs were sent to it."""
-        return self.log.read_text().count("/jobs?")
-
     def __enter__(self) -> Pulsar:
         bypass_proxies()
         shutil.rmtree(self._folder, ignore_errors=True)

@@ -201,6 +201,31 @@ def test_nothing_matches(refused: Callable[..., str], tmp_path: Path) -> None:
     assert "the sequences are called like 's0', the lines like 'seq_0'; use the same names in both" in error
 
 
+def test_labels_without_a_line(refused: Callable[..., str], tmp_path: Path) -> None:
+    assert "The table 'labels.tsv' has no line below its header" in refused(
+        *GENOMES[:2], "--labels", table(tmp_path, []), *TINY
+    )
+
+
+def test_labels_without_anything(refused: Callable[..., str], tmp_path: Path) -> None:
+    (tmp_path / "labels.tsv").write_text("")
+    error = refused(*GENOMES[:2], "--labels", tmp_path / "labels.tsv", *TINY)
+    assert "The table 'labels.tsv' has nothing in its first line, where its columns are named" in error
+
+
+def test_labels_without_names_of_columns(refused: Callable[..., str], tmp_path: Path) -> None:
+    """Otherwise the first sequence would lose its label."""
+    sequences = fasta(tmp_path, [bases(seed) for seed in range(20)])
+    labels = table(tmp_path, ["a", "b"] * 9 + ["a"], [f"s{number}" for number in range(1, 20)], header="s0\tb")
+    error = refused("--sequences", sequences, "--labels", labels, *TINY)
+    assert "The first line of 'labels.tsv' is about the sequence 's0' and names no columns" in error
+
+
+def test_labels_beside_a_table_of_sequences(refused: Callable[..., str]) -> None:
+    error = refused("--sequences", TEST_DATA / "planted_order.tsv", *GENOMES[2:], *TINY)
+    assert "The sequences are in the table 'planted_order.tsv', and there is a table of labels too" in error
+
+
 def test_one_fasta_without_labels(refused: Callable[..., str]) -> None:
     assert "Nothing says what the sequences of 'two_genomes.fasta' are" in refused(*GENOMES[:2], *TINY)
 

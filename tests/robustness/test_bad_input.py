@@ -330,6 +330,42 @@ def test_control_characters_of_names_and_paths_are_shown_escaped(
         assert no_traces(results)
 
 
+BASELINES = (
+    ("--representation", "kmer"),
+    ("--representation", "onehot"),
+    ("--representation", "onehot", "--pooling", "none"),
+)
+
+
+@pytest.mark.parametrize("options", [(), ("--pooling", "none"), ("--pooling", "cls"), *BASELINES])
+def test_a_record_of_n_alone_is_embedded_and_said(
+    run_embed: Run, random_model: Path, tmp_path: Path, results: Path, options: tuple[str, ...]
+) -> None:
+    (tmp_path / "n.fa").write_text(f">known\n{'ACGTTGCA' * 100}\n>unknown\n{'N' * 800}\n")
+    model = () if "--representation" in options else ("--model", random_model)
+    outputs = ("--output", results / "x", "--output-format", "npz", "--summary", results / "x.tsv")
+    code, said, _ = run_embed("--sequences", tmp_path / "n.fa", *model, *options, *outputs)
+    assert code == 0
+    assert "sequences of N alone: 1" in said
+    lines = [line.split("\t")[:2] for line in (results / "x.tsv").read_text().splitlines()]
+    assert lines[1:] == [["known", "ok"], ["unknown", "all_n"]]
+    assert np.isfinite(np.load(results / "x", allow_pickle=False)["embeddings"]).all()
+
+
+def test_a_record_of_5_million_bases_is_refused_on_request(
+    run_embed: Run, random_model: Path, tmp_path: Path, results: Path
+) -> None:
+    (tmp_path / "long.fa").write_bytes(b">short\nACGT\n>long\n" + b"ACGTA" * 1_000_000 + b"\n")
+    code, _, error = run_embed(
+        *("--sequences", tmp_path / "long.fa", "--model", random_model, "--long-sequences", "fail"),
+        *("--output", results / "x", "--summary", results / "x.tsv"),
+    )
+    assert code == 1
+    assert "Sequence 'long' has 1,666," in error
+    assert error.count("\n") == 1
+    assert no_traces(results)
+
+
 @pytest.mark.parametrize(("policy", "status"), [("truncate", "truncated"), ("windows", "ok")])
 def test_a_record_of_5_million_bases_is_embedded(
     run_embed: Run, random_model: Path, tmp_path: Path, results: Path, policy: str, status: str

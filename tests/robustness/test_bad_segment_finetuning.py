@@ -85,6 +85,11 @@ def test_a_split_that_leaves_nothing(refuses: Refuses) -> None:
     refuses("leave more to train on", "--validation-fraction", 0.5, "--test-fraction", 0.5)
 
 
+def test_several_processes(refuses: Refuses, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    refuses("is trained by one process; start it without torchrun")
+
+
 def test_what_is_no_checkpoint_or_one_of_another_training(
     refuses: Refuses, run_finetune_segments: Run, tmp_path: Path
 ) -> None:

@@ -64,6 +64,12 @@ def test_sequences_without_a_single_probability_are_refused(
     assert "No base gets a probability: the model reads at least 12 bases without N" in error
 
 
+def test_a_model_that_takes_n_says_nothing_of_n_alone(refused: Refused, sequences: Callable[[str], Path]) -> None:
+    model = REPOSITORY / "tests" / "parity" / "data" / "segment_enformer"
+    error = refused("--sequences", sequences(f">n\n{'N' * 3_000}\n"), "--model", model, "--window", 1_536)
+    assert "No base gets a probability: the sequences are N alone" in error
+
+
 @pytest.mark.parametrize(
     ("text", "sentence"),
     [

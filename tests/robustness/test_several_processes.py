@@ -1,5 +1,6 @@
 """Pretraining by two processes, as torchrun starts them: one voice, the loss of one process, one end for both."""
 
+import json
 import os
 import signal
 import subprocess
@@ -102,3 +103,13 @@ def test_bad_input_is_said_once(tmp_path: Path) -> None:
     sentence = refused(tmp_path / "results", "--max-steps", STEPS, "--validation-fraction", 0.9, "--window", 16_000)
     assert "leaves no window for training" in sentence
     assert list((tmp_path / "results").iterdir()) == []
+
+
+def test_a_divergence_is_said_once_and_keeps_the_log(tmp_path: Path) -> None:
+    """The root of a negative number in every layer."""
+    sizes = {"hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 16}
+    config = tmp_path / "config.json"
+    config.write_text(json.dumps({"model_type": "llama", "rms_norm_eps": -1.0} | sizes))
+    sentence = refused(tmp_path / "results", "--model-config", config, "--max-steps", STEPS)
+    assert "The training diverged" in sentence
+    assert "stopped: diverged" in (tmp_path / "results" / "log").read_text().splitlines()[-1]

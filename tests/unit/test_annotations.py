@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from dnalm.errors import UserError
 from dnalm.formats.annotations import contigs_in_common, read_annotation
+from dnalm.formats.segment_files import SegmentWriter
 from dnalm.methods.segment_masks import clipped, mask, merged, spans_of
 
 GTF = """#comment
@@ -47,10 +48,36 @@ def test_gff3_goes_by_synonyms_and_by_our_own_names(tmp_path: Path) -> None:
     }
 
 
+def test_segments_of_any_name_are_read_as_they_were_called(tmp_path: Path) -> None:
+    found = np.array([[3.0, 9.0, 0.0, 5.0, 0.9]])
+    for kind in ("bed", "gff3"):
+        with SegmentWriter(tmp_path / kind, ["5'UTR;%"], ["#000000"], kind) as writer:
+            writer.append(0, found)
+            writer.end("a/b;c%2F")
+        calls = read_annotation(tmp_path / kind)
+        assert calls.of("a/b;c%2F", "5'UTR;%").tolist() == [[3, 9]]
+
+
 def test_bed_goes_by_names(tmp_path: Path) -> None:
     assert spans(BED, tmp_path) == {"chr1": {"exon": [[0, 10]]}}
     (tmp_path / "b.gz").write_bytes(gzip.compress(BED.encode()))
     assert read_annotation(tmp_path / "b.gz").lines == {"exon": 2}
+
+
+def test_contigs_go_by_the_names_of_the_sequences(tmp_path: Path) -> None:
+    (tmp_path / "a").write_text(
+        "".join(f"{name}\t0\t{end}\texon\n" for name, end in (("1", 5), ("chr2", 6), ("MT", 7)))
+    )
+    found = read_annotation(tmp_path / "a").under_names({"chr1": 10, "2": 10, "chrM": 10})
+    assert found.furthest == {"chr1": 5, "2": 6, "chrM": 7}
+    assert {contig: inside["exon"].tolist() for contig, inside in found.spans.items()} == {
+        "chr1": [[0, 5]],
+        "2": [[0, 6]],
+        "chrM": [[0, 7]],
+    }
+    (tmp_path / "a").write_text("chr1\t0\t5\texon\n1\t0\t6\texon\nM\t0\t7\texon\nMT\t0\t8\texon\n")
+    found = read_annotation(tmp_path / "a").under_names({"chr1": 10, "chrM": 10})
+    assert found.furthest == {"chr1": 5, "1": 6, "chrM": 7, "MT": 8}  # two are never made one
 
 
 def test_what_is_no_wanted_feature_is_counted(tmp_path: Path) -> None:

@@ -99,6 +99,19 @@ def test_layers_come_in_the_order_asked_for_and_no_more_are_computed(path: Path)
     assert not torch.equal(second, first)
 
 
+@pytest.mark.parametrize("architecture", ["nt_v2", "dnabert2", "bert", "gpt_neox", "modernbert"])
+def test_maps_of_other_heads_are_not_held(model_folder: Callable[[str], Path], architecture: str) -> None:
+    """One head of each of many layers takes no more memory than what is written."""
+    model = load_language_model(open_model(OURS.get(architecture) or model_folder(architecture)))
+    ids = torch.from_numpy(model.encode(["ACGTTGCANNACGGATTACAG"])[0].ids)[None]
+    with torch.inference_mode():
+        whole = model.attention_maps(ids, None, [1, 0])
+        some = model.attention_maps(ids, None, [1, 0], {0: [2, 0], 1: [3]})
+    for maps, all_of, heads in zip(some, whole, ([3], [2, 0]), strict=True):
+        assert torch.equal(maps, all_of[:, heads])
+        assert maps.untyped_storage().nbytes() == maps.nbytes
+
+
 def test_sequences_are_chosen_by_id_in_the_order_of_the_file(
     attended: Callable[..., dict[str, Any]], random_model: Path
 ) -> None:

@@ -45,3 +45,9 @@ def test_the_threshold_is_the_best_of_all() -> None:
 def test_few_of_one_side_leave_one_half() -> None:
     assert threshold(np.linspace(0, 1, 40), (np.arange(40) > 31).astype(np.int64)) == 0.5
     assert threshold(np.full(40, 0.3), (np.arange(40) > 20).astype(np.int64)) == 0.5
+
+
+@pytest.mark.parametrize("said", [np.linspace(1e-12, 1e-9, 40), 1 - np.linspace(1e-9, 1e-12, 40)])
+def test_a_threshold_is_neither_0_nor_1(said: np.ndarray) -> None:
+    """A model file refuses one of 0, and with one of 1 the other class would have one of 0."""
+    assert 0 < threshold(said, (np.arange(40) > 20).astype(np.int64)) < 1

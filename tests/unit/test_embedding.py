@@ -65,6 +65,25 @@ def test_equals_a_plain_transformers_loop(
             np.testing.assert_allclose(vector, expected, rtol=0, atol=1e-5 * np.abs(found).max())
 
 
+def test_the_heads_norm_equals_the_published_definition(
+    embedded: Callable[..., np.ndarray], random_model: Path
+) -> None:
+    """What the Nucleotide Transformer's own code calls the embeddings of its last layer."""
+    stored = open_model(random_model)
+    config = transformers.EsmConfig(**{name: value for name, value in stored.config.items() if name != "model_type"})
+    reference = transformers.EsmForMaskedLM.from_pretrained(
+        None, config=config, state_dict=stored.read_tensors()
+    ).eval()
+    tokenizer = load_language_model(stored).tokenizer
+    found = embedded(WINDOWS, "--representation", "lm-head-norm")
+    with FastaReader(WINDOWS) as reader, torch.inference_mode():
+        for record, vector in zip(reader, found, strict=True):
+            ids = torch.from_numpy(tokenizer.encode([record.bases])[0].ids)[None]
+            hidden = reference.esm(ids).last_hidden_state[0, 1:]
+            normed = reference.lm_head.layer_norm(torch.nn.functional.gelu(reference.lm_head.dense(hidden)))
+            np.testing.assert_allclose(vector, normed.mean(0), rtol=0, atol=1e-5 * np.abs(found).max())
+
+
 def test_a_sequence_alone_equals_the_same_in_any_company(embedded: Callable[..., np.ndarray], tmp_path: Path) -> None:
     with FastaReader(WINDOWS) as reader:
         records = [(record.id, record.bases[: 13 * number + 1]) for number, record in enumerate(reader)]
@@ -85,6 +104,30 @@ def test_the_buffer_does_not_change_the_result(
     monkeypatch.setattr(embedding, "BUFFER_RECORDS", records)
     monkeypatch.setattr(embedding, "BUFFER_BASES", bases)
     np.testing.assert_allclose(embedded(WINDOWS), whole, rtol=0, atol=1e-5 * np.abs(whole).max())
+
+
+@pytest.mark.parametrize(
+    "options",
+    [("--representation", "kmer", "--k", "8"), ("--layer", *["0", "1", "2"] * 5, "--combine-layers", "concatenate")],
+)
+def test_wide_vectors_wait_in_small_buffers(
+    run_embed: Run, random_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, options: tuple[str, ...]
+) -> None:
+    """8,192 vectors of all 8-mers would take 2 GB, and a model's concatenated layers as much."""
+    held: list[int] = []
+    whole = embedding.buffers
+
+    def watched(records: Any, most_records: int, most_bases: int) -> Any:
+        held.append(most_records)
+        return whole(records, most_records, most_bases)
+
+    monkeypatch.setattr(embedding, "buffers", watched)
+    model = () if "kmer" in options else ("--model", random_model)
+    output = ("--output", tmp_path / "x", "--output-format", "npz")
+    assert run_embed("--sequences", WINDOWS, *model, *options, *output)[0] == 0
+    width = 4**8 if "kmer" in options else 15 * embedding.USUAL_DIMENSIONS
+    assert held[0] * width <= embedding.BUFFER_NUMBERS
+    assert held[0] >= representations.COMPARED
 
 
 def test_threads_do_not_change_the_result(embedded: Callable[..., np.ndarray]) -> None:

@@ -10,6 +10,7 @@ import pandas as pd
 import pyarrow.parquet as pq
 import pytest
 from conftest import REPOSITORY
+from dnalm.formats import embeddings_file
 from dnalm.formats.embeddings_file import WRITERS
 
 GENERATOR = np.random.default_rng(0)
@@ -99,6 +100,15 @@ def test_dimensions_have_names(tmp_path: Path, kind: str, dimensions: list[str] 
     assert table.columns.tolist() == [*COLUMNS, *expected]
     assert table["id"].tolist() == COLUMNS["id"]
     np.testing.assert_allclose(table[expected].to_numpy(), VECTORS, rtol=0 if kind == "parquet" else 1e-5)
+
+
+def test_a_table_is_the_same_however_much_is_written_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    found = []
+    for numbers in (1, 20, 1_000_000):
+        monkeypatch.setattr(embeddings_file, "WRITTEN_AT_ONCE", numbers)
+        write(tmp_path / "x", "tabular", [])
+        found.append((tmp_path / "x").read_bytes())
+    assert found[0] == found[1] == found[2]
 
 
 @pytest.mark.parametrize("cuts", [[1], [3, 7]])

@@ -38,6 +38,11 @@ def raising(error: BaseException) -> Callable[[argparse.Namespace], None]:
         (MemoryError(), 137, "tool: The job's memory is exhausted; run it with more memory.\n"),
         (OSError(errno.ENOSPC, "full", "x.h5ad"), 1, "tool: The disk is full while writing 'x.h5ad'; "),
         (OSError(errno.EDQUOT, "quota"), 1, "tool: The disk is full; "),
+        (
+            torch.OutOfMemoryError("CUDA out of memory."),
+            1,
+            "tool: The GPU's memory does not suffice; use smaller batches",
+        ),
     ],
 )
 def test_users_errors_are_one_sentence(

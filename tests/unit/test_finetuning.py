@@ -7,11 +7,12 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from conftest import TEST_DATA, Run, running
+from conftest import SHARED_DATA, TEST_DATA, Run, running
 from dnalm.engine import training_callbacks
 from dnalm.methods import statistics
 from dnalm.models.heads import load_classifier
 from dnalm.models.sources import open_model
+from dnalm.tasks.finetuning_training import FinetuningJob
 from planted_order import MOTIFS, planted_order
 from safetensors.torch import load_file
 
@@ -20,6 +21,8 @@ PLANTED = ("--sequences", TEST_DATA / "planted_order.tsv", "--model", TEST_DATA 
 DEMO = ("--model", TEST_DATA / "demo_model.safetensors")
 TINY = ("--model", TEST_DATA / "checkpoint.safetensors")
 ONE = ("--threads", 1)
+SAMPLE = SHARED_DATA / "dnabert2_sample/train.csv"
+MISTRAL_DNA = SHARED_DATA / "mistral_dna/models/Mistral-DNA-v1-1M-hg38-finetuned-tf0"
 
 
 @pytest.fixture
@@ -150,6 +153,47 @@ def test_metrics_are_those_of_the_predictions(run_finetune: Run, tmp_path: Path)
     assert tested == [row["id"] for row in held_out]
 
 
+@pytest.mark.parametrize(("method", "task"), [("probe", "classify"), ("full", "classify"), ("probe", "regress")])
+def test_nothing_that_tests_reaches_the_model(run_finetune: Run, tmp_path: Path, method: str, task: str) -> None:
+    """Other sequences and other labels to test with: the same weights, step, temperature and thresholds, to the bit."""
+    generator = np.random.default_rng(0)
+    sides = ["train", "validation", "test"]
+    shares = [[0.35, 0.15, 0.15, 0.35], [0.15, 0.35, 0.35, 0.15]]  # of A, C, G, T in each class: it is learnt
+    sequences = ["".join(generator.choice(list("ACGT"), 60, p=shares[number % 2])) for number in range(120)]
+    for name in ("one", "two"):
+        lines = []
+        for number, bases in enumerate(sequences):
+            side = sides[number // 2 % 3]
+            other = name == "two" and side == "test"
+            lines.append(f"s{number}\t{bases[::-1] if other else bases}\t{(number + other) % 2}\t{side}")
+        (tmp_path / f"{name}.tsv").write_text("id\tsequence\tlabel\tsplit\n" + "\n".join(lines) + "\n")
+        (tmp_path / name).mkdir()
+        chosen = ("--split", "given", "--method", method, "--task", task)
+        options = (*chosen, "--max-steps", 9, "--evaluate-every", 3, "--learning-rate", 0.01)
+        written = outputs(tmp_path / name, "metrics", "predictions")
+        code, _, error = run_finetune("--sequences", tmp_path / f"{name}.tsv", *TINY, *options, *ONE, *written)
+        assert code == 0, error
+    assert (tmp_path / "one" / "output").read_bytes() == (tmp_path / "two" / "output").read_bytes()
+    assert (tmp_path / "one" / "predictions").read_bytes() != (tmp_path / "two" / "predictions").read_bytes()
+
+
+@pytest.mark.parametrize("baselines", ["all", "none"])
+def test_the_time_that_judging_takes_is_kept_free(
+    run_finetune: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, baselines: str
+) -> None:
+    reserved: list[float] = []
+    usual = FinetuningJob.train
+
+    def watched(self: Any, started: float, seconds: float, interrupted: Any) -> Any:
+        reserved.append(seconds)
+        return usual(self, started, seconds, interrupted)
+
+    monkeypatch.setattr(FinetuningJob, "train", watched)
+    options = (*GENOMES, *TINY, "--method", "lora", "--max-steps", 2, "--baselines", baselines, "--time-limit", 1, *ONE)
+    assert run_finetune(*options, *outputs(tmp_path))[0] == 0
+    assert reserved[0] > 0
+
+
 def stop_after(monkeypatch: pytest.MonkeyPatch, count: int) -> None:
     """Let the clock end the training after so many steps, as a destination's time limit would."""
     steps: list[int] = []
@@ -202,6 +246,28 @@ def test_the_order_of_labels_survives(run_finetune: Run, tmp_path: Path) -> None
     assert list(load_classifier(open_model(tmp_path / "output")).labels) == expected
     header = (tmp_path / "predictions").read_text().splitlines()[0].split("\t")
     assert header[3:] == [f"probability_{label}" for label in expected]
+
+
+@pytest.mark.skipif(not (SAMPLE.exists() and MISTRAL_DNA.is_dir()), reason="the model is not redistributed")
+@pytest.mark.parametrize("method", ["probe", "lora", "full"])
+def test_a_published_classifier_is_taught_other_classes_by_a_table_as_it_is(
+    run_finetune: Run, run_predict: Run, tmp_path: Path, method: str
+) -> None:
+    """DNABERT-2's own sample, sequences and labels between commas; the model's head of before is left behind."""
+    written = outputs(tmp_path, "metrics", "predictions", "records")
+    options = ("--model", MISTRAL_DNA, "--method", method, "--epochs", 1, *ONE, *written)
+    code, _, error = run_finetune("--sequences", SAMPLE, *options)
+    assert code == 0, error
+    assert len(rows(tmp_path / "records")) == 15
+    assert {"majority", "gc", "kmer", "probe", method} <= {name for name, _ in metrics(tmp_path / "metrics")}
+    lines = [line.split(",")[0] for line in SAMPLE.read_text().splitlines()[1:]]
+    (tmp_path / "all.fasta").write_text("".join(f">line_{n}\n{bases}\n" for n, bases in enumerate(lines, start=2)))
+    predict = ("--sequences", tmp_path / "all.fasta", "--model", tmp_path / "output", *ONE)
+    assert run_predict(*predict, "--output", tmp_path / "all.tsv")[0] == 0
+    said = {row["id"]: row for row in rows(tmp_path / "all.tsv")}
+    for row in rows(tmp_path / "predictions"):
+        assert row["label"] == said[row["id"]]["label"]
+        assert float(row["probability_1"]) == pytest.approx(float(said[row["id"]]["probability_1"]), abs=2e-5)
 
 
 def test_licence_and_origin_are_carried_on(run_finetune: Run, tmp_path: Path) -> None:

@@ -10,6 +10,7 @@ import pytest
 import torch
 from conftest import REPOSITORY, TEST_DATA, Run
 from dnalm.models.catalogue import CATALOGUE
+from dnalm.models.model_file import write_model_file
 from dnalm.models.registry import load_language_model
 from dnalm.models.sources import open_model
 from dnalm.tasks.installation import pipeline_tag, row_value
@@ -216,6 +217,32 @@ def test_a_card_that_says_nothing_is_no_obstacle(
     (folder / "README.md").write_text(f"---\n{card}\n---\n")
     assert run_install("--source", "folder", "--folder", folder)[0] == 0
     assert row_of(tmp_path)["name"] == "model (licence not stated)"
+
+
+def test_the_licence_of_an_exported_model_is_that_of_its_weights(
+    run_install: Run, run_export: Run, hub: Hub, tmp_path: Path
+) -> None:
+    """Whoever puts an export on the hub may leave its card out; no model made of it may lose the licence."""
+    stored = open_model(TEST_DATA / "random_model.safetensors")
+    tensors, nc = stored.read_tensors(), "CC-BY-NC-4.0"
+    write_model_file(tmp_path / "model", tensors, stored.config, stored.tokenizer, name="ours", licence=nc)
+    assert run_export("--model", tmp_path / "model", "--output-directory", tmp_path / "exported")[0] == 0
+    (tmp_path / "exported" / "README.md").unlink()
+    hub.add(NAME, tmp_path / "exported")
+    for source in (("hub", "--model-id", NAME), ("folder", "--folder", tmp_path / "exported")):
+        assert run_install("--source", *source)[0] == 0
+        row = row_of(tmp_path)
+        assert row["name"].endswith(" (CC-BY-NC-4.0: non-commercial)")
+        assert open_model(tmp_path / "models" / row["path"]).licence == nc
+
+
+def test_a_row_is_one_line_whatever_a_folder_notes(run_install: Run, model_folder: ModelFolder, tmp_path: Path) -> None:
+    folder = tmp_path / "model"
+    shutil.copytree(model_folder("bert"), folder)
+    (folder / "dnalm.json").write_text(json.dumps({"name": "a\tb\nc", "licence": "MIT\n\tvalue"}))
+    assert run_install("--source", "folder", "--folder", folder)[0] == 0
+    assert row_of(tmp_path)["name"] == r"a\tb\nc (MIT\n\tvalue)"
+    assert all(value.isprintable() for value in row_of(tmp_path).values())
 
 
 def test_a_licence_and_a_name_may_be_given(run_install: Run, model_folder: ModelFolder, tmp_path: Path) -> None:

@@ -149,8 +149,51 @@ def test_two_files_of_one_kind_are_refused(tmp_path: Path) -> None:
         convert([tmp_path / "a.joblib", tmp_path / "b.joblib"], tmp_path / "model.safetensors")
 
 
-@pytest.mark.parametrize("array", [np.array(["a"]), np.zeros(2, dtype=np.complex64), np.zeros(2, dtype=np.longdouble)])
-def test_numbers_that_no_model_has_are_refused(tmp_path: Path, array: Any) -> None:
+@pytest.mark.parametrize("array", [np.array(["a"]), np.zeros(2, dtype=np.complex64), np.zeros(2, dtype="f4,f4")])
+def test_arrays_of_anything_but_plain_numbers_are_refused(tmp_path: Path, array: Any) -> None:
     joblib.dump({"module": {"w": array}}, tmp_path / "p.joblib")
+    with pytest.raises(UserError, match=r"holds more than arrays \(an array of objects\)"):
+        convert([tmp_path / "p.joblib"], tmp_path / "model.safetensors")
+
+
+def test_numbers_that_no_model_has_are_refused(tmp_path: Path) -> None:
+    joblib.dump({"module": {"w": np.zeros(2, dtype=np.longdouble)}}, tmp_path / "p.joblib")
     with pytest.raises(UserError, match="holds 'w' of"):
         convert([tmp_path / "p.joblib"], tmp_path / "model.safetensors")
+
+
+class Forged:
+    """A dtype of objects, or with a field of them, whose flags say that it has none."""
+
+    def __init__(self, dtype: Any) -> None:
+        self._dtype = np.dtype(dtype)
+
+    def __reduce__(self) -> Any:
+        (*state, _) = self._dtype.__reduce__()[2]
+        kind = "O" if self._dtype.names is None else f"V{self._dtype.itemsize}"
+        return (np.dtype, (kind, False, True), (*state, 0))
+
+
+class Claimed:
+    """An array of such a kind, made by a call and filled with addresses."""
+
+    def __init__(self, dtype: Any) -> None:
+        self._dtype = Forged(dtype)
+
+    def __reduce__(self) -> Any:
+        return (np.ndarray, ((2,), self._dtype), (1, (2,), self._dtype, True, b"\x01" * 16))
+
+
+@pytest.mark.parametrize("dtype", ["O", [("x", "O")]])
+def test_objects_that_deny_being_objects_are_refused(tmp_path: Path, dtype: Any) -> None:
+    """Eight bytes of the file would be taken for the address of an object."""
+    forged = pickle.loads(pickle.dumps(Forged(dtype)))
+    assert not forged.hasobject
+    files = {
+        "wrapped": wrapped(dtype=Forged(dtype), order="F"),
+        "made": pickle.dumps({"module": {"w": Claimed(dtype)}}),
+    }
+    for name, content in files.items():
+        (tmp_path / name).write_bytes(content + b"\x01" * 64)
+        with pytest.raises(UserError, match=r"an array of objects|of no numbers"):
+            convert([tmp_path / name], tmp_path / "model.safetensors")

@@ -42,15 +42,38 @@ def test_what_shares_a_base_with_a_test_leaks_as_pair_by_pair() -> None:
             return False
         return max(one.start, other.start) < min(one.end, other.end)
 
+    genome = "".join(generator.choice(list("ACGT"), 3_000))
+    sequences = [genome[place.start : place.end] if place else "ACGT" for place in places]
     expected = [
         not tested[number] and any(share(place, places[other]) for other in np.flatnonzero(tested))
         for number, place in enumerate(places)
     ]
-    assert overlapping(places, tested).tolist() == expected
+    assert overlapping(places, sequences, tested).tolist() == expected
     assert any(expected)
 
 
 def test_neighbours_share_no_base() -> None:
     places = [Place("a", 0, 100), Place("a", 100, 200), Place("a", 201, 300)]
-    assert not overlapping(places, np.array([False, True, False])).any()
-    assert not overlapping([None, None], np.array([True, False])).any()
+    assert not overlapping(places, ["A"] * 3, np.array([False, True, False])).any()
+    assert not overlapping([None, None], ["A"] * 2, np.array([True, False])).any()
+
+
+def random_bases(length: int, seed: int) -> str:
+    return "".join(np.random.default_rng(seed).choice(list("ACGT"), length))
+
+
+def test_contigs_of_one_name_in_two_genomes_are_told_apart_by_their_bases() -> None:
+    """chr1 of a human and of a mouse; on either strand, with variants, a gap and N."""
+    human, mouse = random_bases(600, 1), random_bases(600, 2)
+    varied = human[100:150] + "T" + human[150:250] + "NNNN" + human[254:262] + "C" + human[263:300]
+    sequences = [human[0:200], mouse[100:300], human[100:300], reverse_complement(human[150:350]), varied, mouse[0:200]]
+    spans = [(0, 200), (100, 300), (100, 300), (150, 350), (100, 300), (0, 200)]
+    places = [Place("chr1", *span) for span in spans]
+    tested = np.array([True, False, False, False, False, False])
+    assert overlapping(places, sequences, tested).tolist() == [False, False, True, True, True, False]
+
+
+def test_what_is_too_short_to_tell_by_leaks() -> None:
+    places = [Place("chr1", 0, 100), Place("chr1", 80, 180)]
+    sequences = [random_bases(100, 1), random_bases(100, 2)]
+    assert overlapping(places, sequences, np.array([True, False])).tolist() == [False, True]

@@ -9,12 +9,13 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 import transformers
-from conftest import REPOSITORY, SIZES, TEST_DATA, Run
+from conftest import ARCHITECTURES, REPOSITORY, SIZES, TEST_DATA, Run
 from dnalm.models.heads import PooledClassifier, load_classifier
-from dnalm.models.model_file import StoredModel
+from dnalm.models.model_file import StoredModel, write_model_file
 from dnalm.models.registry import load_language_model
 from dnalm.models.sources import open_model
 from safetensors.torch import load_file, save_file
@@ -193,9 +194,10 @@ def test_features_are_kept(
     assert open_model(tmp_path / "model").labels == (["exon", "intron"] if separator == "\n" else ["exon, intron"])
 
 
-@pytest.mark.parametrize("architecture", ["bert", "esm-absolute", "esm-rotary", "mixtral", "llama"])
+@pytest.mark.parametrize("architecture", ARCHITECTURES)
 def test_from_pretrained_reads_what_is_exported_bit_by_bit(
     run_import: Run,
+    run_embed: Run,
     run_export: Run,
     nameless: Callable[[Path], Nameless],
     model_folder: ModelFolder,
@@ -204,12 +206,22 @@ def test_from_pretrained_reads_what_is_exported_bit_by_bit(
 ) -> None:
     folder = model_folder(architecture)
     assert run_import(*nameless(folder).arguments("--licence", "MIT"))[0] == 0
+    imported = (tmp_path / "model").read_bytes()
+    (tmp_path / "a.fasta").write_text(">a\nACGTTGCAACGN\n>b\nTTGACA\n")
+
+    def embedded(model: Path) -> bytes:
+        given = ("--sequences", tmp_path / "a.fasta", "--model", model, "--output-format", "npz")
+        assert run_embed(*given, "--output", tmp_path / "vectors")[0] == 0
+        vectors: bytes = np.load(tmp_path / "vectors", allow_pickle=False)["embeddings"].tobytes()
+        return vectors
+
+    vectors = embedded(tmp_path / "model")
+    assert (tmp_path / "model").read_bytes() == imported
     code, out, _ = run_export("--model", tmp_path / "model", "--output-directory", tmp_path / "exported")
     assert code == 0
     assert "reads it: transformers' from_pretrained" in out
-    auto = (
-        transformers.AutoModelForCausalLM if architecture in ("mixtral", "llama") else transformers.AutoModelForMaskedLM
-    )
+    masked = ARCHITECTURES[architecture][0].endswith("ForMaskedLM")
+    auto = transformers.AutoModelForMaskedLM if masked else transformers.AutoModelForCausalLM
     model, report = auto.from_pretrained(tmp_path / "exported", trust_remote_code=False, output_loading_info=True)
     assert not report["missing_keys"]
     expected = auto.from_pretrained(folder, trust_remote_code=False).state_dict()
@@ -218,6 +230,7 @@ def test_from_pretrained_reads_what_is_exported_bit_by_bit(
         load_file(tmp_path / "exported" / "model.safetensors").keys() == load_file(folder / "model.safetensors").keys()
     )
     assert 'license: "mit"' in (tmp_path / "exported" / "README.md").read_text()
+    assert embedded(tmp_path / "exported") == vectors == embedded(folder)
 
 
 @pytest.mark.parametrize("case", PUBLISHED)
@@ -265,6 +278,37 @@ def test_what_a_model_says_of_itself_outlives_its_export(
     again = open_model(tmp_path / "model")
     assert again.licence == "CC-BY-NC-SA-4.0"
     assert again.provenance["exported_from"] == before.provenance
+    folder = open_model(tmp_path / "exported")  # by whoever uses the folder itself
+    assert (folder.licence, folder.provenance["exported_from"]) == ("CC-BY-NC-SA-4.0", before.provenance)
+
+
+def test_both_say_where_a_model_comes_from(
+    run_import: Run, run_export: Run, nameless: Callable[[Path], Nameless], tmp_path: Path
+) -> None:
+    outputs = ("--output-directory", tmp_path / "exported", "--summary", tmp_path / "of_export")
+    said = [run_import(*nameless(PARITY / "dnabert2").arguments())[1]]
+    said.append(run_export("--model", tmp_path / "model", *outputs)[1])
+    provenance = open_model(tmp_path / "model").provenance
+    for out, table in zip(said, ("summary", "of_export"), strict=True):
+        (line,) = (line for line in out.splitlines() if line.startswith("provenance: "))
+        assert json.loads(line.removeprefix("provenance: ")) == provenance
+        assert line.replace(": ", "\t", 1) in (tmp_path / table).read_text().splitlines()
+
+
+@pytest.mark.parametrize("name", ["../stolen.json", "/", "model.safetensors", "config.json", "run.py"])
+def test_a_model_file_names_no_files_but_a_tokenizers(
+    run_export: Run, random_model: Path, tmp_path: Path, name: str
+) -> None:
+    stored = open_model(random_model)
+    strange = str(tmp_path / "stolen.txt") if name == "/" else name
+    tokenizer = stored.tokenizer | {strange: "mine"}
+    write_model_file(tmp_path / "model", stored.read_tensors(), stored.config, tokenizer, name="hostile")
+    before = sorted(tmp_path.rglob("*"))
+    code, _, error = run_export("--model", tmp_path / "model", "--output-directory", tmp_path / "exported")
+    assert code == 1
+    assert f"has the file '{strange[:80]}" in error
+    assert "which none has; use an intact model." in error
+    assert sorted(tmp_path.rglob("*")) == before
 
 
 @pytest.mark.parametrize("said", ["no JSON", "[]", '{"licence": 1}', '{"labels": [1]}', '{"path": "/etc"}'])

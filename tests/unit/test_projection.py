@@ -123,6 +123,13 @@ def test_records_without_metadata_are_not_given_and_counted(mapped: Mapped, tmp_
     assert Counter(table["genome"]) == {"ecoli": 39, "human": 30, "NA": 1, "": 10}
 
 
+def test_lines_of_metadata_without_an_id_are_left_out_and_counted(mapped: Mapped, tmp_path: Path) -> None:
+    (tmp_path / "m").write_text(METADATA.read_text() + "\thuman\t0.5\n\tecoli\t0.4\n")
+    table, _, said = mapped(EMBEDDINGS, "--metadata", tmp_path / "m", "--color-by", "genome")
+    assert "Lines of the metadata without an id, left out: 2" in said
+    assert Counter(table["genome"]) == {"ecoli": 40, "human": 40}
+
+
 def test_repeated_ids_of_the_data_all_get_their_metadata(mapped: Mapped, tmp_path: Path) -> None:
     vectors = np.random.default_rng(0).normal(size=(5, 3)).astype(np.float32)
     table = pd.DataFrame(vectors, columns=["dimension_0", "dimension_1", "dimension_2"])

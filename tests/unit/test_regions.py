@@ -71,6 +71,9 @@ def test_gzipped_regions_are_read(tmp_path: Path) -> None:
         ("chr1\t10\t8\n", "is a region of length -2"),
         ("chr1\t0\t10\tx\t0\tplus\n", "has the strand 'plus'"),
         ("\x00\xff", "is no region"),
+        ("chr1\t0\t10\tna\0me\n", "Line 1 of 'regions.dat' has a control character in its name"),
+        ("chr1\t0\t10\tna\x1b[31mme\n", "has a control character in its name"),
+        (f"chr1\t0\t10\t{'x' * 1_001}\n", "has a name of 1,001 letters"),
     ],
 )
 def test_lines_that_are_no_regions_are_named(tmp_path: Path, text: str, sentence: str) -> None:

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from conftest import REPOSITORY
 from dnalm.engine import representations
 from dnalm.engine.devices import prepare_machine
 from dnalm.engine.representations import KmerRepresentation, ModelChoices, ModelRepresentation, OneHotRepresentation
@@ -92,6 +93,8 @@ CASES: dict[str, dict[str, Any]] = {
     "bases": {"by_bases": True},
     "special tokens": {"keep_special": True},
     "special tokens in the maximum": {"keep_special": True, "pooling": "max"},
+    "special tokens beside the last": {"keep_special": True, "pooling": "last"},
+    "special tokens beside the middle": {"keep_special": True, "pooling": "center"},
     "embeddings": {"layers": (0,)},
     "average of layers": {"layers": (1, 3)},
     "layers in a row": {"layers": (3, 0, 2), "combine_layers": "concatenate"},
@@ -122,6 +125,23 @@ def test_both_strands_are_averaged(model: LanguageModel, pooling: Any) -> None:
         np.testing.assert_allclose(found.vectors, (first.vectors + second.vectors) / 2, atol=1e-5)
     for found, again in zip(both.embed(NAMES, SEQUENCES), both.embed(NAMES, turned), strict=True):
         np.testing.assert_allclose(found.vectors, again.vectors, atol=1e-5)
+
+
+@pytest.mark.parametrize("bases", ["ACGTTGCAACGG", "ACGTTGCAACGGATTACAGATTACACCTTAGGCATCAGGACTTAG"])
+def test_the_last_token_is_the_special_one_behind_where_special_tokens_are_kept(bases: str) -> None:
+    """As `hidden_states[:, -1]` of a model card; the second sequence has several contexts, of which the last ends so."""
+    stored = open_model(REPOSITORY / "tests" / "parity" / "data" / "dnabert2")
+    settings = stored.tokenizer["tokenizer_config.json"] | {"model_max_length": 7}
+    short = replace(stored, tokenizer=stored.tokenizer | {"tokenizer_config.json": settings})
+    model = load_language_model(short)
+    (encoding,) = model.encode([bases])
+    window = np.r_[encoding.ids[:1], encoding.ids[1:-1][-5:], encoding.ids[-1:]]
+    with torch.inference_mode():
+        (expected,) = model.hidden_states(torch.from_numpy(window)[None], None, [3])
+    for keep_special, position in ((True, -1), (False, -2)):
+        choices = ModelChoices(layers=(3,), pooling="last", keep_special=keep_special)
+        (found,) = ModelRepresentation(model, choices, MACHINE).embed(["x"], [bases])
+        np.testing.assert_allclose(found.vectors, expected[0, position], rtol=0, atol=1e-5)
 
 
 def test_rows_of_tokens_say_which_bases_they_cover(model: LanguageModel) -> None:
@@ -197,6 +217,25 @@ def test_a_model_that_fits_in_bfloat16_alone_is_compared_on_the_cpu(
     np.testing.assert_array_equal(again, vectors)
 
 
+def test_the_deviation_of_a_chromosome_is_measured_at_its_start(
+    model_folder: Callable[[str], Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """All of it would take longer than what the lower precision gains."""
+    model = load_language_model(open_model(model_folder("esm-rotary")))
+    read: list[int] = []
+    whole: Any = representations.run_pieces
+    monkeypatch.setattr(
+        representations,
+        "run_pieces",
+        lambda lengths, *more: read.append(sum(lengths)) or whole(lengths, *more),  # type: ignore[func-returns-value]
+    )
+    representation = ModelRepresentation(model, ModelChoices(layers=(0,), window_overlap=0.0), MACHINE)
+    cosine = representation.change_precision("bfloat16", ["x"], ["ACGTTGCAAC" * 5_000])
+    assert 0.99 < cosine < 1
+    assert len(read) == 2
+    assert max(read) < 1.2 * representations.COMPARED_BASES / 3
+
+
 def test_a_cut_sequence_is_tokenized_no_further_than_it_is_read(
     model: LanguageModel, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -259,3 +298,13 @@ def test_one_hot_lies_in_a_row_or_one_vector_a_base() -> None:
     assert row.dimensions == ["1A", "1C", "1G", "1T", "2A", "2C", "2G", "2T"]
     assert apart.vectors.tolist() == [[1, 0, 0, 0], [0, 1, 0, 0]]
     assert base.dimensions == ["A", "C", "G", "T"]
+
+
+@pytest.mark.parametrize("per_base", [False, True])
+def test_one_hot_of_both_strands_is_the_mean_of_either(per_base: bool) -> None:
+    bases = "AACGNT"
+    (both,) = OneHotRepresentation(per_base, True).embed(["a"], [bases])
+    one, other = (
+        OneHotRepresentation(per_base, False).embed(["a"], [b])[0] for b in (bases, reverse_complement(bases))
+    )
+    np.testing.assert_array_equal(both.vectors, (one.vectors + other.vectors) / 2)

@@ -8,8 +8,11 @@ import pyBigWig
 import pytest
 from conftest import TEST_DATA, Run
 from dnalm.methods import statistics
+from dnalm.report import segment_plots
+from dnalm.report.segment_plots import Evaluated
 from dnalm.tasks import segment_evaluation
 from make_test_data import MITOCHONDRIAL_FEATURES
+from matplotlib.figure import Figure
 from PIL import Image
 
 FEATURES, CALLS = TEST_DATA / "mitochondrial_features.bed", TEST_DATA / "mitochondrial_calls.bed"
@@ -75,6 +78,18 @@ def test_metrics_equal_plain_computations(run_evaluate_segments: Run, tmp_path: 
         assert min(picture.size) > 300
 
 
+def test_the_picture_names_each_metric_once_and_chance_where_there_is_an_auprc() -> None:
+    def legend(*auprc: float) -> list[str]:
+        axes = Figure().subplots()
+        rest = {"mcc": (0.5, 0.4, 0.6), "f1": (0.5, 0.4, 0.6)}
+        features = [Evaluated(f"f{x}", 0.1, rest | {"auprc": (x, x, x)}, None) for x in auprc]
+        segment_plots._draw_metrics(axes, features)
+        return sorted(axes.get_legend_handles_labels()[1])
+
+    assert legend(np.nan, np.nan) == ["F1", "MCC"]
+    assert legend(np.nan, 0.7) == legend(0.6, 0.7) == ["AUPRC", "F1", "MCC", "base rate: AUPRC of chance"]
+
+
 def test_tracks_are_called_where_no_calls_are_given(run_evaluate_segments: Run, tmp_path: Path) -> None:
     options = [*with_tracks(*TRACKS), "--annotation", FEATURES, "--output", tmp_path / "t", "--threshold", "0.6"]
     assert run_evaluate_segments(*options)[0] == 0
@@ -120,6 +135,17 @@ def test_regions_bound_what_is_evaluated(run_evaluate_segments: Run, tmp_path: P
         assert row["mcc"] == pytest.approx(statistics.mcc(truth, calls), rel=1e-5, nan_ok=True)
 
 
+def test_contigs_may_have_other_usual_names(run_evaluate_segments: Run, tmp_path: Path) -> None:
+    track = write_track(tmp_path / "exon.bw", {"chr2": 2_000}, {"chr2": np.linspace(0, 1, 2_000)})
+    (tmp_path / "a.bed").write_text("2\t1500\t2000\texon\n")
+    (tmp_path / "r.bed").write_text("2\t1000\t2000\n")
+    options = [*with_tracks(track), "--annotation", tmp_path / "a.bed", "--output", tmp_path / "t"]
+    assert run_evaluate_segments(*options, "--regions", tmp_path / "r.bed")[0] == 0
+    row = table(tmp_path / "t").loc["exon"]
+    assert (row["bases"], row["annotated_bases"], row["called_bases"]) == (1_000, 500, 1_000)
+    assert row["auprc"] == pytest.approx(1, abs=1e-3)
+
+
 def test_calls_alone_need_a_genome(run_evaluate_segments: Run, tmp_path: Path) -> None:
     options = ["--calls", CALLS, "--annotation", FEATURES, "--output", tmp_path / "t"]
     code, _, problem = run_evaluate_segments(*options)
@@ -148,10 +174,11 @@ def test_contigs_that_the_annotation_does_not_know_are_left_out_and_counted(
     contigs = {"chr1": 3_000, "chr2": 2_000}
     values = {contig: np.linspace(0, 1, length) for contig, length in contigs.items()}
     track = write_track(tmp_path / "exon.bw", contigs, values)
-    (tmp_path / "a.bed").write_text("chr2\t1500\t2000\texon\n")
+    (tmp_path / "a.bed").write_text("chr2\t1500\t2000\texon\nchr3\t1500\t2000\texon\n")
     options = [*with_tracks(track), "--annotation", tmp_path / "a.bed", "--output", tmp_path / "t"]
     code, said, _ = run_evaluate_segments(*options)
     assert code == 0
+    assert "Contigs of the annotation on which nothing is evaluated: 1" in said
     assert "Contigs left out because the annotation has no line on them: 1" in said
     assert table(tmp_path / "t").loc["exon", "bases"] == 2_000
 

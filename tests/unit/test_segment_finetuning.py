@@ -167,6 +167,16 @@ def test_regions_bound_what_is_learnt(tmp_path: Path, data_of: Callable[..., Seg
     assert (starts.min(), starts.max()) == (1_000, 9_000 - WINDOW)
 
 
+def test_contigs_may_have_other_usual_names(
+    tmp_path: Path, genome: tuple[Path, Path], data_of: Callable[..., SegmentData]
+) -> None:
+    usual = data_of()
+    (tmp_path / "other.bed").write_text(genome[1].read_text().replace("chr1", "1"))
+    (tmp_path / "r.bed").write_text(f"1\t0\t{usual.reference.lengths['chr1']}\n")
+    found = data_of(annotation=tmp_path / "other.bed", regions=tmp_path / "r.bed")
+    assert found.fingerprint() == usual.fingerprint()
+
+
 def test_every_side_has_every_feature_where_that_can_be(tmp_path: Path, data_of: Callable[..., SegmentData]) -> None:
     """A rare feature lies at three places alone: blocks are put so that each side has one of them."""
     (tmp_path / "f.bed").write_text(
@@ -264,6 +274,16 @@ def test_the_demo_segmenter_beats_the_base_rate_where_it_was_not_trained() -> No
     segmenter = load_segmenter(open_model(TEST_DATA / "segmenter.safetensors"))
     assert segmenter.stored.name == "dnalm-demo-segmenter"
     assert (TEST_DATA / "segmenter.safetensors").stat().st_size < 500_000
+
+
+def test_contigs_of_the_annotation_that_the_genome_lacks_are_counted(
+    tmp_path: Path, genome: tuple[Path, Path], data_of: Callable[..., SegmentData]
+) -> None:
+    (tmp_path / "more.bed").write_text(genome[1].read_text() + "chr7\t0\t10\tisland\n")
+    assert (
+        "contigs of the annotation that the genome lacks, left out: 1"
+        in data_of(annotation=tmp_path / "more.bed").account()
+    )
 
 
 def test_labels_follow_the_annotation() -> None:

@@ -84,6 +84,8 @@ def test_windows_that_take_n_begin_at_whole_steps_and_give_their_middle(grid: Gr
 def test_runs_of_n_are_gaps_where_the_model_says_nothing() -> None:
     n_runs = runs((100, 101), (200, 240))
     assert SEGMENT_NT.stretches(500, n_runs).tolist() == [[0, 100], [101, 200], [240, 500]]
+    short = runs((SEGMENT_NT.least - 1, 50), (50 + SEGMENT_NT.least, 90))
+    assert SEGMENT_NT.stretches(91, short).tolist() == [[50, 50 + SEGMENT_NT.least]]
     assert ENFORMER.stretches(500, n_runs).tolist() == [[0, 200], [240, 500]]
     assert ENFORMER.stretches(40, runs((0, 40))).tolist() == []
 

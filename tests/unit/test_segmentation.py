@@ -1,6 +1,7 @@
 """The whole of dnalm_segment, with real tiny models."""
 
 import gzip
+import itertools
 import json
 from collections.abc import Callable
 from dataclasses import replace
@@ -28,6 +29,7 @@ PARITY = REPOSITORY / "tests" / "parity" / "data"
 MITOCHONDRION = TEST_DATA / "human_mitochondrion.fasta"
 SMALL = ("--window", 240, "--window-overlap", 0.2)
 Arrays = dict[str, NDArray[Any]]
+Rows = list[tuple[str, int, int]]
 Segment = Callable[..., Arrays]
 
 
@@ -138,6 +140,83 @@ def test_the_whole_is_any_set_of_regions_is_shards(
         contig, _, place = name.partition(":")
         start, end = map(int, place.split("-"))
         np.testing.assert_allclose(found, whole[contig][start:end], rtol=0, atol=1e-5)
+
+
+@pytest.fixture
+def tracks_and_calls(run_segment: Run, tmp_path: Path, segmenter_file: Path) -> Callable[..., tuple[Arrays, Rows]]:
+    """Run the tool and return tracks, by feature, and the segments called."""
+
+    def call(name: str, *arguments: object) -> tuple[Arrays, Rows]:
+        folder, calls = tmp_path / name, tmp_path / f"{name}.bed"
+        outputs = ("--tracks", folder, "--calls", calls, "--threads", 1)
+        code, _, error = run_segment(*arguments, *SMALL, "--model", segmenter_file, *outputs)
+        assert (code, error) == (0, "")
+        values: Arrays = {}
+        for path in sorted(folder.iterdir()):
+            with pyBigWig.open(str(path)) as track:
+                (length,) = track.chroms().values()
+                values[path.stem] = track.values("human_mitochondrion", 0, length, numpy=True)
+        rows = [line.split("\t") for line in calls.read_text().splitlines()]
+        return values, sorted((row[3], int(row[1]), int(row[2])) for row in rows)
+
+    return call
+
+
+def test_tracks_of_regions_are_the_wholes_and_calls_are_its_segments_cut_where_regions_end(
+    tracks_and_calls: Callable[..., tuple[Arrays, Rows]], tmp_path: Path
+) -> None:
+    """In one job, and shared out to three; tracks by at most one last digit at one base of 10,000."""
+    name = "human_mitochondrion"
+    whole, calls = tracks_and_calls("whole", "--sequences", MITOCHONDRION)
+    borders = [0, 3_001, 3_120, 9_999, len(whole["CDS"])]
+    regions = [f"{name}\t{start}\t{end}\n" for start, end in itertools.pairwise(borders)]
+    shards = []
+    for number, lines in enumerate((regions[0] + regions[2], regions[1], regions[3])):
+        (tmp_path / "x.bed").write_text(lines)
+        shards.append(tracks_and_calls(str(number), "--genome", MITOCHONDRION, "--regions", tmp_path / "x.bed"))
+    for feature, values in whole.items():
+        together = np.stack([found[feature] for found, _ in shards])
+        known = ~np.isnan(together)
+        assert (known.sum(axis=0) == ~np.isnan(values)).all()  # no data in the gap, and everything else once
+        difference = np.abs(np.nansum(together, axis=0) - np.nan_to_num(values))
+        assert difference.max() <= 0.0101
+        assert np.count_nonzero(difference > 1e-6) <= 1e-4 * len(values)
+    cut = [
+        (feature, max(start, first), min(end, last))
+        for feature, start, end in calls
+        for first, last in itertools.pairwise(borders)
+        if start < last and end > first
+    ]
+    assert len(cut) > len(calls) > 20
+    assert sorted(row for _, rows in shards for row in rows) == sorted(cut)
+
+
+def test_iupac_letters_are_read_as_n_and_u_as_t(run_segment: Run, tmp_path: Path, segmenter_file: Path) -> None:
+    bases = random_contigs()["last"].upper()
+    found = []
+    for letters in (bases[:300] + "R" + bases[301:].replace("T", "u"), bases[:300] + "N" + bases[301:]):
+        path = fasta(tmp_path / "x.fa", {"x": letters})
+        code, said, error = run_segment(
+            "--sequences", path, "--model", segmenter_file, "--probabilities", tmp_path / "p", "--threads", 1
+        )
+        assert (code, error) == (0, "")
+        with np.load(tmp_path / "p") as archive:
+            found.append((archive["x"], said))
+    assert np.array_equal(found[0][0], found[1][0], equal_nan=True)
+    assert np.isnan(found[0][0][300]).all()
+    assert "IUPAC letters read as N: 1" in found[0][1]
+    assert f"letters U read as T: {bases[301:].count('T')}" in found[0][1]
+
+
+def test_contigs_may_have_other_usual_names(segment: Segment, tmp_path: Path) -> None:
+    genome = fasta(tmp_path / "x.fa", {"chr1": random_contigs()["chr1"]})
+    found = []
+    for name in ("chr1", "1"):
+        (tmp_path / "x.bed").write_text(f"{name}\t10\t500\n")
+        figure = ("--figure", tmp_path / "figure", "--figure-region", f"{name}:11-20")
+        found.append(segment("--genome", genome, "--regions", tmp_path / "x.bed", *figure))
+    assert list(found[0]) == list(found[1]) == ["features", "chr1:10-500", "provenance"]
+    assert np.array_equal(found[0]["chr1:10-500"], found[1]["chr1:10-500"])
 
 
 def test_results_do_not_depend_on_the_batch(segment: Segment, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -317,6 +396,27 @@ def test_the_figure_shows_a_region(run_segment: Run, tmp_path: Path, kind: str, 
         assert all(
             said in text for said in ("3,001 to 3,400", "tRNA", open_model(segmenter_file).name, "grey: no data")
         )
+
+
+@pytest.mark.parametrize("place", [100, 3_107], ids=["with data", "N"])
+def test_the_figure_may_be_of_a_single_base(run_segment: Run, tmp_path: Path, segmenter_file: Path, place: int) -> None:
+    places = ("--figure", tmp_path / "x", "--figure-format", "svg")
+    region = f"human_mitochondrion:{place:,}-{place:,}"
+    given = ("--sequences", MITOCHONDRION, "--model", segmenter_file, "--figure-region", region)
+    assert run_segment(*given, *places)[0] == 0
+    assert f"{place:,} to {place:,}" in (tmp_path / "x").read_text()
+
+
+def test_the_usual_figure_is_of_the_first_bases_that_have_data(
+    run_segment: Run, tmp_path: Path, segmenter_file: Path
+) -> None:
+    contigs = random_contigs()
+    path = fasta(tmp_path / "x.fa", {"tiny": contigs["a/b"], "gap": contigs["a/b"] + "NN" + contigs["last"]})
+    places = ("--figure", tmp_path / "x", "--figure-format", "svg")
+    assert run_segment("--sequences", path, "--model", segmenter_file, *places)[0] == 0
+    text = (tmp_path / "x").read_text()
+    assert "gap: 14 to 790" in text
+    assert "grey: no data" not in text
 
 
 def test_bfloat16_is_near_and_says_how_near(

@@ -22,6 +22,8 @@ def places(segments: Segments) -> list[tuple[int, int]]:
 def test_segments_reach_the_low_threshold_everywhere_and_the_high_one_once() -> None:
     assert places(called([0.1, 0.4, 0.6, 0.4, 0.1, 0.4, 0.4, 0.1], Calling(0.5, 0.3))) == [(1, 4)]
     assert places(called([0.5, 0.5, 0.4], Calling())) == [(0, 2)]
+    for threshold in (0.1, 0.3, 0.6, 0.7, 0.9):  # of which float32 has those just below or above
+        assert places(called([0.0, threshold, 0.0], Calling(threshold, threshold))) == [(1, 2)]
 
 
 def test_short_gaps_are_closed_before_short_segments_are_left_out() -> None:

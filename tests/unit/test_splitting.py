@@ -104,6 +104,17 @@ def test_variants_keep_their_header_their_text_and_their_order(split: Split) -> 
             pysam.tabix_index(str(file), preset="vcf", force=True)  # bgzip, and sorted
 
 
+def test_variants_that_are_not_sorted_are_plain_text_in_their_order(split: Split) -> None:
+    unsorted = TEST_DATA / "unsorted_variants.vcf"
+    records = [line for line in unsorted.read_text().splitlines() if not line.startswith("#")]
+    for shards in (1, 2):
+        files, _, said = split("--variants", unsorted, "--shards", shards)
+        assert [file.name for file in files] == [f"shard_{number + 1}.vcf" for number in range(shards)]
+        assert "its shards are plain VCF" in said
+        lines = [line for file in files for line in file.read_text().splitlines()]
+        assert [line for line in lines if not line.startswith("#")] == records
+
+
 def test_compressed_variants_are_read_too(split: Split, tmp_path: Path) -> None:
     (tmp_path / "v.vcf.gz").write_bytes(gzip.compress(VARIANTS.read_bytes()))
     plain, _, _ = split("--variants", VARIANTS, "--shards", 2)

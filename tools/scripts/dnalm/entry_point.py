@@ -15,6 +15,7 @@ from dnalm import __version__
 from dnalm.errors import DISK_IS_FULL, UserError, printable
 
 TORCH_OUT_OF_MEMORY = "DefaultCPUAllocator: can't allocate memory"  # of the host; it is no MemoryError
+GPU_OUT_OF_MEMORY = "OutOfMemoryError"  # torch's error; torch is not imported here
 OUT_OF_MEMORY_EXIT_CODE = 137  # what a kernel's kill looks like: Galaxy may resubmit the job with more memory
 
 
@@ -109,6 +110,12 @@ def run(
     except MemoryError:
         return _say_memory(parser.prog)
     except RuntimeError as error:
+        if type(error).__name__ == GPU_OUT_OF_MEMORY:
+            return _say(
+                parser.prog,
+                "The GPU's memory does not suffice; use smaller batches (a training: with more batches a step), shorter "
+                "sequences, a smaller model or a larger GPU.",
+            )
         if TORCH_OUT_OF_MEMORY not in str(error):
             raise
         return _say_memory(parser.prog)

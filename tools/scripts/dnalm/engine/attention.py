@@ -82,17 +82,23 @@ def attention_maps(
         DeviceMemoryError: the maps of a layer are too large for the GPU's memory.
         UserError: the model makes NaN or infinity of the sequence.
     """
-    layers = sorted({head.layer - 1 for head in heads})
+    kept = {number: [head.head - 1 for head in heads if head.layer - 1 == number] for number in _layers(heads)}
     input_ids = torch.from_numpy(encoding.ids)[None].to(machine.device)
     try:
         with torch.inference_mode():
-            found = dict(zip(layers, model.attention_maps(input_ids, None, layers), strict=True))
+            found = dict(zip(kept, model.attention_maps(input_ids, None, list(kept), kept), strict=True))
     except torch.OutOfMemoryError:
         raise DeviceMemoryError(
             f"The attention of {len(encoding):,} tokens does not fit into the GPU; use shorter sequences or a larger GPU."
         ) from None
     for head in heads:
-        of_head: NDArray[np.float32] = found[head.layer - 1][0, head.head - 1].float().cpu().numpy()
+        layer = head.layer - 1
+        of_head: NDArray[np.float32] = found[layer][0, kept[layer].index(head.head - 1)].float().cpu().numpy()
         if not np.isfinite(of_head).all():
             raise UserError("The model makes NaN or infinite numbers of a sequence; use another model.")
         yield of_head
+
+
+def _layers(heads: Sequence[Head]) -> list[int]:
+    """Return the numbers, from 0, of the layers that heads are of."""
+    return sorted({head.layer - 1 for head in heads})

@@ -21,8 +21,8 @@ from dnalm.models.language_model import LanguageModel
 from dnalm.models.quantized import QuantizedEncoder
 from dnalm.models.tokenizers import Encoding, Ids
 
-# Sequences on which the deviation of a lower precision is measured.
-COMPARED = 16
+# Sequences, and first bases of each, on which the deviation of a lower precision is measured.
+COMPARED, COMPARED_BASES = 16, 10_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,11 +140,11 @@ class ModelRepresentation:
         return facts if self._deviation is None else facts | {"lowest_cosine_with_float32": self._deviation}
 
     def change_precision(self, dtype: str, names: Sequence[str], sequences: Sequence[str]) -> float:
-        """Change to a lower precision; return the lowest cosine with float32 over the first sequences.
+        """Change to a lower precision; return the lowest cosine with float32 over the starts of the first sequences.
 
         Where float32 does not fit into the GPU, it is computed on the CPU. int8 is for hidden states on the CPU.
         """
-        names, sequences = names[:COMPARED], sequences[:COMPARED]
+        names, sequences = names[:COMPARED], [bases[:COMPARED_BASES] for bases in sequences[:COMPARED]]
         machine = self._machine
         try:
             exact = self.embed(names, sequences)
@@ -274,10 +274,14 @@ class ModelRepresentation:
         weights, front = token_weights(
             choices.pooling, encoding.starts[first:end], encoding.ends[first:end], choices.by_bases
         )
-        special = 1.0 if choices.keep_special and choices.pooling != "cls" else 0.0
+        special = float(choices.keep_special and choices.pooling not in ("cls", "last", "center"))
         head_weights = np.full(first, special, dtype=np.float32)
         head_weights[:1] = max(front, special)
         tail_weights = np.full(len(encoding) - last, special, dtype=np.float32)
+        end_is_special = choices.keep_special and choices.pooling == "last" and len(tail_weights) > 0
+        if end_is_special:
+            weights[:] = 0
+            tail_weights[-1] = 1
         return _Plan(
             encoding,
             slice(first, last),
@@ -285,6 +289,7 @@ class ModelRepresentation:
             token_windows(end - first, capacity, choices.window_overlap),
             truncated,
             "all_n" if bases.count("N") == len(bases) else "ok",
+            tail_once=end_is_special,
         )
 
 
@@ -297,6 +302,7 @@ class _Plan:
         weights: how much the special tokens in front, those that cover bases, and the special tokens behind count.
         windows: counted from the first token that covers bases.
         truncated, status: see `Embedded`.
+        tail_once: whether the special tokens behind count in the last window alone, of which they are the end.
     """
 
     def __init__(
@@ -307,17 +313,18 @@ class _Plan:
         windows: list[TokenWindow],
         truncated: int,
         status: str,
+        *,
+        tail_once: bool = False,
     ) -> None:
         self._encoding, self._covering, self._weights = encoding, covering, weights
-        self._truncated, self._status = truncated, status
-        head, inner, tail = weights
+        self._truncated, self._status, self._tail_once = truncated, status, tail_once
+        head, _, tail = weights
         self._n_windows = len(windows)
         self._special = len(head) + len(tail)
-        of_special = float(head.sum() + tail.sum())
         self.windows: list[TokenWindow] = []
         self._weight = 0.0
         for window in windows:
-            weight = of_special + float(inner[window.kept_start : window.kept_end].sum(dtype=np.float64))
+            weight = float(self._weights_in(window).sum(dtype=np.float64))
             if weight > 0:  # a window in which nothing counts is not read
                 self.windows.append(window)
                 self._weight += weight
@@ -328,11 +335,16 @@ class _Plan:
 
     def piece(self, window: TokenWindow) -> Piece:
         """Return the tokens of a window and how much each counts."""
+        return Piece(self._tokens(self._encoding.ids, window), self._weights_in(window))
+
+    def _weights_in(self, window: TokenWindow) -> Weights:
         head, inner, tail = self._weights
         weights = inner[window.start : window.end].copy()
         weights[: window.kept_start - window.start] = 0
         weights[window.kept_end - window.start :] = 0
-        return Piece(self._tokens(self._encoding.ids, window), np.concatenate([head, weights, tail]))
+        if self._tail_once and window.kept_end < len(inner):
+            tail = np.zeros_like(tail)
+        return np.concatenate([head, weights, tail])
 
     def _tokens(self, values: Ids, window: TokenWindow) -> Ids:
         """Return the values of a window's tokens and of the special tokens around them."""
@@ -343,7 +355,7 @@ class _Plan:
         """Join the results of the windows read."""
         starts = ends = None
         if pooling == "none":
-            counted = [self.piece(window).weights > 0 for window in self.windows]
+            counted = [self._weights_in(window) > 0 for window in self.windows]
             starts, ends = (
                 np.concatenate(
                     [self._tokens(side, window)[of] for window, of in zip(self.windows, counted, strict=True)]

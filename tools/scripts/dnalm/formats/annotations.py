@@ -3,17 +3,20 @@
 import gzip
 import re
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Container, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
+from urllib.parse import unquote
 
 import numpy as np
 
 from dnalm.errors import UserError, shown
 from dnalm.methods.segment_masks import Spans, merged
+from dnalm.methods.variant_windows import known_name
 
 NOT_FEATURES = ("#", "track", "browser")
 GFF_COLUMNS = 9
+OWN = "DNA-LM"  # source of the segments called here, whose names are quoted
 LARGEST_POSITION = 2**40
 # What published segmenters call features, and what annotations call them (Sequence Ontology, GENCODE, Ensembl, RefSeq).
 SYNONYMS = {
@@ -62,6 +65,17 @@ class Annotation:
     def of(self, contig: str, feature: str) -> Spans:
         """Return the spans of a feature on a contig; shape (spans, 2)."""
         return self.spans.get(contig, {}).get(feature, np.zeros((0, 2), dtype=np.int64))
+
+    def under_names(self, known: Container[str]) -> "Annotation":
+        """Return the same with contigs under the names that sequences have, where they have another usual one (chr1, 1)."""
+        names, taken = {contig: contig for contig in self.furthest}, set(self.furthest)
+        for contig in self.furthest:
+            name = known_name(contig, known)
+            if name is not None and name not in taken:
+                names[contig] = name
+                taken.add(name)
+        spans = {names[contig]: inside for contig, inside in self.spans.items()}
+        return replace(self, spans=spans, furthest={names[contig]: end for contig, end in self.furthest.items()})
 
 
 def read_annotation(path: Path, features: Sequence[str] | None = None) -> Annotation:
@@ -127,6 +141,7 @@ def _feature(columns: list[str], number: int, file: str) -> Feature:
     try:
         if len(columns) == GFF_COLUMNS and not columns[1].isdigit():
             contig, start, end = columns[0], int(columns[3]) - 1, int(columns[4])
+            contig = unquote(contig) if columns[1] == OWN else contig
             names = _gff_names(columns[1], columns[2], columns[8])
         else:
             contig, start, end = columns[0], int(columns[1]), int(columns[2])
@@ -146,7 +161,7 @@ def _feature(columns: list[str], number: int, file: str) -> Feature:
 
 def _gff_names(source: str, kind: str, attributes: str) -> tuple[str, ...]:
     own = NAME.search(attributes)
-    names = [own[1]] if own and source == "DNA-LM" else []
+    names = [unquote(own[1])] if own and source == OWN else []
     names.append(kind)
     names += [name for name, synonyms in SYNONYMS.items() if kind in synonyms]
     if kind.endswith("gene") and (said := KIND.search(attributes)):

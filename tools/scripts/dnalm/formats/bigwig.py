@@ -1,7 +1,10 @@
 """bigWig: one number a base, compressed, indexed, with zoom levels; written as it comes.
 
-The format is that of Kent et al. 2010, doi:10.1093/bioinformatics/btq351, and its supplement. libBigWig (pyBigWig) holds a
-whole contig, 14 bytes a base, when it makes the zoom levels; here one section of the file is held at a time.
+The format is that of Kent et al. 2010, doi:10.1093/bioinformatics/btq351, and its supplement. Why it is written here and
+not by pyBigWig: its library holds a whole contig, 14 bytes a base, when it makes the zoom levels
+(https://github.com/dpryan79/libBigWig/issues/44), gigabytes for a chromosome; all that can be chosen there is to leave out
+the zoom levels, which genome browsers need. Here one section of the file is held at a time. Tests read values and zoom
+levels again with pyBigWig.
 """
 
 import struct

@@ -20,6 +20,7 @@ from dnalm.signals import kept_waiting
 
 CHUNK_BYTES = 1 << 20  # of one HDF5 chunk at most: the unit that readers fetch
 FEWEST_ROWS, MOST_ROWS = 64, 8192  # of a chunk: a small file stays small, a large one has few chunks
+WRITTEN_AT_ONCE = 1_000_000  # numbers of a table: as text each takes fifteen times its memory
 Columns = Mapping[str, Sequence[Any]]
 
 
@@ -256,8 +257,13 @@ class TabularWriter:
     def append(self, columns: Columns, embeddings: NDArray[np.float32]) -> None:
         """Add rows: `columns` with `id` first, one value a row, and embeddings (rows, dimensions)."""
         names = dimension_names(self, embeddings.shape[1])
-        numbers = {name: [f"{value:.6g}" for value in column] for name, column in zip(names, embeddings.T, strict=True)}
-        self._table.append({**columns, **numbers})
+        rows = max(1, WRITTEN_AT_ONCE // len(names))
+        for first in range(0, len(embeddings), rows):
+            part = slice(first, first + rows)
+            digits = {
+                name: [f"{x:.6g}" for x in column] for name, column in zip(names, embeddings[part].T, strict=True)
+            }
+            self._table.append({**{name: values[part] for name, values in columns.items()}, **digits})
 
     def finish(self, provenance: Mapping[str, Any]) -> None:
         """Complete the table; what was run is on stdout only, since most readers know no comments."""

@@ -48,6 +48,7 @@ class LabelTable:
     Attributes:
         path: the file.
         label_columns: names of the columns of labels.
+        id_column: name of the column of names; None where there is none.
 
     Args:
         path: the file.
@@ -77,6 +78,7 @@ class LabelTable:
         places = [_first(self._lower, usual) for usual in PLACE_COLUMNS]
         self._places = [number for number in places if number is not None] if None not in places else []
         self.label_columns = tuple(columns[number] for number in self._labels)
+        self.id_column = None if self._id is None else columns[self._id]
 
     def __iter__(self) -> Iterator[Annotation]:
         for number, values in self._table:

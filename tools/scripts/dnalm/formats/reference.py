@@ -11,7 +11,7 @@ import pysam
 
 from dnalm.errors import UserError
 from dnalm.formats.fasta import SequenceRecord, normalised
-from dnalm.methods.variant_windows import contig_aliases
+from dnalm.methods.variant_windows import known_name
 
 BGZF_MAGIC = b"\x1f\x8b\x08\x04"  # gzip with an extra field: blocks that can be read apart (SAM specification, 4.1)
 
@@ -51,7 +51,7 @@ class Reference:
 
     def contig(self, name: str) -> str | None:
         """Return what the genome calls a contig, which may be another usual name of it; None if it has no such."""
-        return next((known for known in (name, *contig_aliases(name)) if known in self.lengths), None)
+        return known_name(name, self.lengths)
 
     def fetch(self, contig: str, start: int, end: int, name: str, keep_case: bool = False) -> SequenceRecord:
         """Return bases [start, end), 0-based, of the forward strand, as a record with a name."""

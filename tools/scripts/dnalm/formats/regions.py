@@ -9,7 +9,7 @@ from types import TracebackType
 from typing import Self
 
 from dnalm.errors import UserError
-from dnalm.formats.fasta import SequenceRecord
+from dnalm.formats.fasta import LONGEST_ID, SequenceRecord
 from dnalm.formats.reference import Reference
 from dnalm.methods.strands import reverse_complement
 
@@ -205,6 +205,10 @@ def _region(columns: list[str], number: int, file: str) -> Region:
     if strand not in "+-.?" or len(strand) != 1:
         raise UserError(f"{where} has the strand '{strand}'; use +, - or a dot.")
     named = "_".join(name.split()) if name not in ("", ".") else f"{contig}:{start}-{end}({strand})"
+    if not named.isprintable():
+        raise UserError(f"{where} has a control character in its name; remove it.")
+    if len(named) > LONGEST_ID:
+        raise UserError(f"{where} has a name of {len(named):,} letters; use at most {LONGEST_ID:,}.")
     return Region(contig, start, end, named, strand, number)
 
 

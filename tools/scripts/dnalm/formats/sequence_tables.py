@@ -68,6 +68,11 @@ class DelimitedTable:
         with self._told(1):
             self._first_line = _first_line(path)
             self._compressed = _is_compressed(path)
+        if not self._first_line.strip():
+            raise UserError(
+                f"The table '{path.name}' has nothing in its first line, where its columns are named; mend it."
+            )
+        with self._told(1):
             self.columns = [str(name).strip() for name in self._open(nrows=0).columns]
 
     def column_of_sequences(self) -> int:

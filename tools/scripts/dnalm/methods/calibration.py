@@ -10,6 +10,7 @@ Floats = NDArray[np.floating[Any]]
 LOWEST, HIGHEST = 0.05, 20.0  # temperatures
 FEWEST = 10  # of each side, from which a threshold is chosen; the half below
 NEAREST_FIRST = 1e-9
+LEAST, DIGITS = 1e-6, 6  # a threshold is neither 0 nor 1, so that what is beyond it can be either
 
 
 def temperature(logits: Floats, targets: NDArray[np.int64], *, exclusive: bool) -> float:
@@ -74,4 +75,5 @@ def threshold(probabilities: Floats, targets: NDArray[np.int64]) -> float:
     mcc = covariance / np.sqrt(called[borders] * (len(ordered) - called[borders]) * float(true) * false)
     middles = (ordered[borders] + ordered[borders + 1]) / 2
     best = np.flatnonzero(mcc >= mcc.max() - NEAREST_FIRST)
-    return round(float(middles[best][np.argmin(np.abs(middles[best] - 0.5))]), 6)
+    chosen = middles[best][np.argmin(np.abs(middles[best] - 0.5))]
+    return round(float(np.clip(chosen, LEAST, 1 - LEAST)), DIGITS)

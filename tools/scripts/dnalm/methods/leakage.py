@@ -8,11 +8,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dnalm.methods.strands import reverse_complement
-from dnalm.methods.training_windows import Intervals, near_validation
+from dnalm.methods.training_windows import Intervals, K, canonical_words, near_validation
 
 Flags = NDArray[np.bool_]
 # As samtools and bedtools name the sequence of a region, behind a name of its own or without one.
 PLACE = re.compile(r"(?:.*::)?(?P<contig>[^\s:]+):(?P<start>[\d,]+)-(?P<end>[\d,]+)(?:\([-+.]\))?")
+
+
+FEWEST_WORDS = 13  # of those that an overlap has, to tell by them
+OF_ONE_GENOME = 0.25  # of them, from which two sequences are of one: variants and gaps take some
 
 
 class Place(NamedTuple):
@@ -58,11 +62,15 @@ def canonical(bases: str) -> str:
     return min(bases, reverse_complement(bases))
 
 
-def overlapping(places: Sequence[Place | None], tested: Flags) -> Flags:
+def overlapping(places: Sequence[Place | None], sequences: Sequence[str], tested: Flags) -> Flags:
     """Return which sequences that are not tested share a base of the genome with one that is.
+
+    Contigs of several genomes may have one name: sequences that ought to overlap and have hardly a word in common are of
+    different ones.
 
     Args:
         places: of each sequence, None where it is unknown.
+        sequences: of A, C, G, T and N.
         tested: which are tested; shape (sequences,).
     """
     leaks = np.zeros(len(places), dtype=np.bool_)
@@ -77,5 +85,25 @@ def overlapping(places: Sequence[Place | None], tested: Flags) -> Flags:
         np.array([place.end for place in placed], dtype=np.int64),
         known,
     )
-    leaks[known] = near_validation(intervals, tested[known], 0)
+    near = near_validation(intervals, tested[known], 0)
+    for contig in np.unique(intervals.contigs[near]):
+        here = intervals.contigs == contig
+        tests = intervals[here & tested[known]]
+        for start, end, number in zip(*_columns(intervals[here & near]), strict=True):
+            shared = np.minimum(tests.ends, end) - np.maximum(tests.starts, start)
+            leaks[number] = any(
+                of_one_genome(sequences[number], sequences[tests.records[other]], int(shared[other]))
+                for other in np.flatnonzero(shared > 0)
+            )
     return leaks
+
+
+def _columns(intervals: Intervals) -> tuple[list[int], list[int], list[int]]:
+    return intervals.starts.tolist(), intervals.ends.tolist(), intervals.records.tolist()
+
+
+def of_one_genome(first: str, second: str, shared: int) -> bool:
+    """Say whether two sequences, on whichever strand, may have so many bases in common; few bases cannot tell."""
+    one, other = (canonical_words(bases.encode()) for bases in (first, second))
+    words = min(shared - K + 1, len(one), len(other))
+    return words < FEWEST_WORDS or int(np.isin(one, other).sum()) >= OF_ONE_GENOME * words

@@ -74,7 +74,8 @@ class Grid:
     def stretches(self, length: int, n_runs: Intervals) -> Intervals:
         """Return the stretches between a contig's gaps: there the model has something to say."""
         gaps = n_runs[n_runs[:, 1] - n_runs[:, 0] >= self.shortest_gap]
-        return np.array(list(between(length, gaps)), dtype=np.int64).reshape(-1, 2)
+        found = np.array(list(between(length, gaps)), dtype=np.int64).reshape(-1, 2)
+        return found if self.takes_n else found[found[:, 1] - found[:, 0] >= self.least]
 
     def _within(self, start: int, end: int) -> Iterator[SegmentWindow]:
         """Yield windows that see a stretch without N and nothing else."""

@@ -57,7 +57,7 @@ class SegmentCaller:
         runs = _joined(np.concatenate([self._open, _runs(start, probabilities, sums, reached)]), 0)
         ongoing = runs[len(runs) - 1 :] if len(runs) and runs[-1, END] == self._end else NONE
         seeded = runs[: len(runs) - len(ongoing)]
-        seeded = _joined(seeded[seeded[:, MOST] >= self._calling.threshold], self._calling.merge_gap)
+        seeded = _joined(seeded[seeded[:, MOST] >= np.float32(self._calling.threshold)], self._calling.merge_gap)
         # What may still grow: the last segment if the next may be near enough, and the stretch that goes on.
         nearest = ongoing[0, START] if len(ongoing) else self._end
         near = seeded[-1:] if len(seeded) and nearest - seeded[-1, END] <= self._calling.merge_gap else NONE
@@ -69,7 +69,7 @@ class SegmentCaller:
         self._sum = 0.0
         if not len(self._open):
             return NONE
-        seeded = self._open[self._open[:, MOST] >= self._calling.threshold]
+        seeded = self._open[self._open[:, MOST] >= np.float32(self._calling.threshold)]
         self._open = NONE
         return self._long_enough(_joined(seeded, self._calling.merge_gap))
 

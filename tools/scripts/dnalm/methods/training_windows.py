@@ -108,8 +108,8 @@ CODES = np.full(256, 4, dtype=np.uint64)
 CODES[np.frombuffer(b"ACGT", dtype=np.uint8)] = np.arange(4)
 
 
-def sketch(bases: bytes) -> NDArray[np.uint64]:
-    """Return the least hashes of a sequence's canonical 12-mers, at most 64, sorted (MinHash; Ondov et al. 2016)."""
+def canonical_words(bases: bytes) -> NDArray[np.uint64]:
+    """Return the 12-mers of a sequence that have no N, each or its reverse complement whichever is less, as numbers."""
     codes = CODES[np.frombuffer(bases, dtype=np.uint8)]
     if len(codes) < K:
         return np.zeros(0, dtype=np.uint64)
@@ -121,9 +121,13 @@ def sketch(bases: bytes) -> NDArray[np.uint64]:
         clean &= part < 4
         forward |= part << np.uint64(2 * (K - 1 - place))
         backward |= (np.uint64(3) - np.minimum(part, np.uint64(3))) << np.uint64(2 * place)
-    words = np.minimum(forward, backward)[clean]
+    return np.minimum(forward, backward)[clean]
+
+
+def sketch(bases: bytes) -> NDArray[np.uint64]:
+    """Return the least hashes of a sequence's canonical 12-mers, at most 64, sorted (MinHash; Ondov et al. 2016)."""
     # The mixing step of SplitMix64 (Steele et al. 2014): neighbours among words are far apart among hashes.
-    mixed = words * np.uint64(0x9E3779B97F4A7C15)
+    mixed = canonical_words(bases) * np.uint64(0x9E3779B97F4A7C15)
     mixed ^= mixed >> np.uint64(29)
     mixed *= np.uint64(0xBF58476D1CE4E5B9)
     mixed ^= mixed >> np.uint64(32)

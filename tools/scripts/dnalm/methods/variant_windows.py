@@ -5,7 +5,7 @@ window of as many bases is laid around the variant, shifted where the chromosome
 insertion or deletion is not scored by its length.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Container
 from dataclasses import dataclass, replace
 from enum import StrEnum
 
@@ -101,6 +101,11 @@ def contig_aliases(name: str) -> list[str]:
     if plain.upper() in ("M", "MT"):
         return [other for other in ("chrM", "MT", "M", "chrMT") if other != name]
     return [plain] if plain != name else [f"chr{name}"]
+
+
+def known_name(name: str, known: Container[str]) -> str | None:
+    """Return by which of its usual names a contig is known; None if by none."""
+    return next((other for other in (name, *contig_aliases(name)) if other in known), None)
 
 
 @dataclass(frozen=True, slots=True)

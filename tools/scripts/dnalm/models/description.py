@@ -1,6 +1,7 @@
 """What a model is, in a few facts that people ask for: architecture, sizes, context, head."""
 
 import gc
+import json
 from collections.abc import Sequence
 
 import numpy as np
@@ -30,6 +31,11 @@ def describe(stored: StoredModel) -> dict[str, str]:
     Raises:
         UserError: the model cannot be loaded, or does not give sensible numbers.
     """
+    origin = json.dumps(stored.provenance, sort_keys=True) if stored.provenance else "unknown"
+    return _facts(stored) | {"provenance": origin}
+
+
+def _facts(stored: StoredModel) -> dict[str, str]:
     if scgpt.recognises(stored.config):
         return _describe_cells(try_cell_model(stored))
     model = try_model(stored)

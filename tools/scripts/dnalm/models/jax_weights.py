@@ -27,6 +27,7 @@ CLASSES: dict[tuple[str, str], Any] = {
     ("collections", "OrderedDict"): OrderedDict,
 }
 MOST_DIMENSIONS, LONGEST_NAME = 8, 1_000
+NUMBERS = "biuf"  # kinds of dtypes
 PICKLES = (b"\x80\x02", b"\x80\x03", b"\x80\x04", b"\x80\x05")
 
 
@@ -62,7 +63,7 @@ class ArrayUnpickler(NumpyUnpickler):
 
     def _check(self, wrapper: NumpyArrayWrapper) -> None:
         shape, dtype = vars(wrapper).get("shape"), vars(wrapper).get("dtype")
-        if not isinstance(dtype, np.dtype) or dtype.hasobject or vars(wrapper).get("subclass") is not np.ndarray:
+        if not isinstance(dtype, np.dtype) or not _is_number(dtype) or vars(wrapper).get("subclass") is not np.ndarray:
             raise _Refused("an array of objects")
         if (
             not isinstance(shape, tuple)
@@ -76,6 +77,11 @@ class ArrayUnpickler(NumpyUnpickler):
         self._left -= size
         if self._left < 0:
             raise _Refused("arrays that are larger than it")
+
+
+def _is_number(dtype: np.dtype[Any]) -> bool:
+    """Say whether a dtype is of plain numbers; `hasobject` alone says what a pickle made it say."""
+    return dtype.kind in NUMBERS and dtype.fields is None and dtype.subdtype is None
 
 
 def convert(sources: list[Path], target: Path) -> list[str]:
@@ -144,6 +150,11 @@ def _read(path: Path) -> dict[str, dict[str, NDArray[Any]]]:
 
 
 def _tensor(array: NDArray[Any], source: Path, name: str) -> Tensor:
+    if not _is_number(array.dtype):
+        raise UserError(
+            f"The file '{source.name}' holds '{shown(name)}' of the kind {array.dtype.kind!r}, which is of no numbers that "
+            "models have; use an intact file."
+        )
     try:
         tensor = torch.from_numpy(np.ascontiguousarray(array).reshape(array.shape))
     except (TypeError, ValueError) as error:

@@ -1,6 +1,6 @@
 """A loaded language model: token ids in, hidden states out."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple, Protocol
 
@@ -11,6 +11,9 @@ from torch.utils.hooks import RemovableHandle
 from dnalm.errors import UserError
 from dnalm.models.model_file import StoredModel
 from dnalm.models.tokenizers import Encoding, Tokenizer
+
+Heads = Mapping[int, Sequence[int]]  # numbers of heads of each layer
+Chosen = Callable[[int, Tensor], Tensor]
 
 
 class NoLanguageModelHead(UserError):  # noqa: N818 (a fact about a model more than an error)
@@ -155,25 +158,33 @@ class LanguageModel:
                 hook.remove()
         return [found[number] for number in layers]
 
-    def attention_maps(self, input_ids: Tensor, attention_mask: Tensor | None, layers: Sequence[int]) -> list[Tensor]:
+    def attention_maps(
+        self, input_ids: Tensor, attention_mask: Tensor | None, layers: Sequence[int], heads: Heads | None = None
+    ) -> list[Tensor]:
         """Return how much each token attends to each in some layers, numbered from 0 as Hugging Face's `attentions`.
 
         Args:
             input_ids: shape (batch, tokens).
             attention_mask: 1 for a token, 0 for padding, same shape; None where nothing is padded.
             layers: numbers of layers.
+            heads: of each layer the numbers of the heads to keep, from 0; all without. The others' maps are let go of
+                before those of the next layer are made.
 
         Returns:
             One tensor a layer asked for, each of shape (batch, heads, queries, keys); rows of tokens add up to 1.
         """
+
+        def chosen(number: int, maps: Tensor) -> Tensor:
+            return maps if heads is None else maps[:, list(heads[number])]
+
         own = self._own_attention()
         if not own:
-            return self._maps_of_transformers(input_ids, attention_mask, layers)
+            return self._maps_of_transformers(input_ids, attention_mask, layers, chosen)
         found: dict[int, Tensor] = {}
 
         def keep(number: int) -> Callable[..., None]:
             def hook(module: Any, args: tuple[Tensor, ...]) -> None:
-                found[number] = module.attention_weights(*args)
+                found[number] = chosen(number, module.attention_weights(*args))
                 if number == max(layers):
                     raise _Reached
 
@@ -195,9 +206,12 @@ class LanguageModel:
         return [module for module in self.layers.modules() if hasattr(module, "attention_weights")]
 
     def _maps_of_transformers(
-        self, input_ids: Tensor, attention_mask: Tensor | None, layers: Sequence[int]
+        self, input_ids: Tensor, attention_mask: Tensor | None, layers: Sequence[int], chosen: Chosen
     ) -> list[Tensor]:
-        """Return the maps that transformers' own modules give, of the layers asked for alone where they let go of others."""
+        """Return the maps that transformers' own modules give, of the layers asked for alone where they let go of others.
+
+        `chosen` is given number and maps of a layer, and returns what is kept of them.
+        """
         backbone: Any = self.backbone
         tokens = input_ids.shape[1]
         found: dict[int, Tensor] = {}
@@ -205,8 +219,9 @@ class LanguageModel:
         def keep(number: int) -> Callable[..., None]:
             def hook(module: nn.Module, args: tuple[Any, ...], output: Any) -> None:
                 for given in output if isinstance(output, tuple) else ():
-                    if isinstance(given, Tensor) and given.ndim == 4 and given.shape[-2:] == (tokens, tokens):
-                        found.setdefault(number, given)
+                    is_map = isinstance(given, Tensor) and given.ndim == 4 and given.shape[-2:] == (tokens, tokens)
+                    if is_map and number not in found:
+                        found[number] = chosen(number, given)
                 if number == max(layers) and number in found:
                     raise _Reached
 
@@ -224,7 +239,7 @@ class LanguageModel:
             if found.keys() >= set(layers):
                 return [found[layer] for layer in layers]
             maps = backbone(input_ids, attention_mask=attention_mask, output_attentions=True).attentions
-            return [maps[layer] for layer in layers]
+            return [chosen(layer, maps[layer]) for layer in layers]
         finally:
             backbone.set_attn_implementation(usual)
 

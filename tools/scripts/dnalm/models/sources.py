@@ -5,9 +5,10 @@ import os
 from pathlib import Path
 from typing import Any
 
-from dnalm.errors import UserError
+from dnalm.errors import UserError, printable
 from dnalm.models import scgpt
 from dnalm.models.model_file import StoredModel, TensorInfo, read_header, read_model_file
+from dnalm.models.model_file import read_origin as read_origin_of_weights
 
 TOKENIZER_FILES = ("tokenizer.json", "vocab.txt", "tokenizer_config.json", "special_tokens_map.json")
 # What publishers call a config → the files beside it that say what its tokens are.
@@ -69,9 +70,11 @@ def _read_folder(folder: Path, name: str) -> StoredModel:
     config_file = _config_name(folder)
     config = read_json_object(folder / config_file)
     tensors: dict[str, TensorInfo] = {}
+    exported: dict[str, Any] = {}  # what an exported model says of itself
     files = _weight_files(folder)
     for file in files:
-        found = read_header(file)[1]
+        metadata, found = read_header(file)
+        exported |= read_origin_of_weights(metadata, file)
         if repeated := tensors.keys() & found.keys():
             raise UserError(f"The model '{name}' has tensor '{min(repeated)}' in two of its files; install it again.")
         tensors |= found
@@ -81,15 +84,18 @@ def _read_folder(folder: Path, name: str) -> StoredModel:
         if file.is_file():
             tokenizer[file_name] = read_json_object(file) if file.suffix == ".json" else _read_text(file)
     origin = read_origin(folder)
+    licence = origin.get("licence", exported.get("licence"))
     revision = {"revision": folder.name} if folder.parent.name == "snapshots" else {}
+    before = {"exported_from": exported["provenance"]} if "provenance" in exported else {}
     return StoredModel(
         name=origin.get("name", name),
         files=files,
         tensors=tensors,
         config=config,
         tokenizer=tokenizer,
-        licence=origin.get("licence"),
-        provenance=origin.get("provenance", revision),
+        licence=None if licence is None else printable(licence),
+        labels=[printable(label) for label in exported["labels"]] if "labels" in exported else None,
+        provenance=origin.get("provenance", revision) | before,
     )
 
 

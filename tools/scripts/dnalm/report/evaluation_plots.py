@@ -230,19 +230,19 @@ def _points(axes: Any, x: Floats, y: Floats) -> None:
 
 def _draw_methods(axes: Any, measure: str, bars: Sequence[Bar]) -> None:
     _title(axes, f"{measure} by method, 95 % intervals")
+    chance = 0.5 if measure == "AUROC" else 0.0
     for place, bar in enumerate(reversed(bars)):
         color = PALETTE[0] if place == 0 else OTHER
         if not np.isnan(bar.low):
             axes.plot([bar.low, bar.high], [place, place], color=color, linewidth=1.6)
         axes.scatter([bar.value], [place], s=34, color=color, zorder=3)
-        if not np.isnan(bar.value):
-            axes.annotate(
-                f"{bar.value:.3f}", (bar.value, place), (0, 5), textcoords="offset points", ha="center", fontsize=8
-            )
+        known = not np.isnan(bar.value)
+        where, said = (bar.value, f"{bar.value:.3f}") if known else (chance, "undefined")
+        axes.annotate(said, (where, place), (0, 5), textcoords="offset points", ha="center", fontsize=8)
     axes.set_yticks(range(len(bars)), [_short(bar.name) for bar in reversed(bars)])
     axes.set_ylim(-0.5, len(bars) - 0.4)
     axes.margins(x=0.12)
-    axes.axvline(0.5 if measure == "AUROC" else 0.0, color=OTHER, linewidth=0.8, linestyle=":")
+    axes.axvline(chance, color=OTHER, linewidth=0.8, linestyle=":")
     axes.grid(axis="x", color=GRID, linewidth=0.6)
     axes.set_axisbelow(True)
     axes.tick_params(axis="y", length=0)

@@ -247,7 +247,7 @@ def draw_curves(axes: Any, curves: Mapping[str, Curve], measure: str, best: floa
         axes.plot(curve.x, curve.y, color=color, label=name, linewidth=1.4, marker=marker, markersize=3)
     if any(curve.x for curve in curves.values()):
         axes.axvline(best, color=OTHER, linewidth=0.8, linestyle=":", label=f"best on validation (step {best:,.0f})")
-        axes.legend()
+        axes.legend(frameon=True, facecolor="white", framealpha=0.85, edgecolor="none")  # curves go on behind it
     # The first steps fall from far above: they shall not press all others flat.
     if heights := [height for curve in curves.values() for height in curve.y[len(curve.y) // EARLY :]]:
         room = MARGIN * (max(heights) - min(heights)) or MARGIN

@@ -147,7 +147,7 @@ class RegionPicture:
         from matplotlib.ticker import FuncFormatter, MaxNLocator
 
         length = self.end - self.start
-        unit, name = next((unit, name) for unit, name in ROUND_TICKS if length >= 2 * unit)
+        unit, name = next((found for found in ROUND_TICKS if length >= 2 * found[0]), ROUND_TICKS[-1])
         locator = MaxNLocator(6, steps=[1, 2, 5, 10], integer=True)
         axes.xaxis.set_major_locator(locator)
         # Position 1 of the text is the base that stands first: 0 of the axis.

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from dnalm.report.plots import OTHER, PALETTE, RESOLUTION, STYLE
 
 # AUPRC is the first: chance is marked beside it.
+CHANCE = "base rate: AUPRC of chance"
 NAMES = {"auprc": "AUPRC", "mcc": "MCC", "f1": "F1"}
 MOST_CURVES = len(PALETTE)
 ROW = 0.3  # inches a metric of a feature
@@ -46,7 +47,14 @@ def draw_evaluation(features: Sequence[Evaluated], facts: Mapping[str, Any], pat
 
 
 def _draw_metrics(axes: Any, features: Sequence[Evaluated]) -> None:
-    centres = []
+    centres, named = [], set()
+
+    def label_of(name: str) -> str | None:
+        """Return what the legend says, once."""
+        said = None if name in named else name
+        named.add(name)
+        return said
+
     for number, one in enumerate(features):
         rows = number * (len(NAMES) + 0.6) + np.arange(len(NAMES))
         centres.append(float(rows.mean()))
@@ -56,12 +64,10 @@ def _draw_metrics(axes: Any, features: Sequence[Evaluated]) -> None:
                 continue
             if not np.isnan(low):
                 axes.plot([low, high], [row, row], color=color, linewidth=1.6, solid_capstyle="butt")
-            label = NAMES[metric] if number == 0 else None
-            axes.plot(value, row, "o", color=color, markersize=4.5, label=label)
-        if not np.isnan(one.base_rate):
+            axes.plot(value, row, "o", color=color, markersize=4.5, label=label_of(NAMES[metric]))
+        if not np.isnan(one.metrics["auprc"][0]):
             ends = rows[0] + np.array([-0.4, 0.4])  # beside AUPRC alone
-            label = "base rate: AUPRC of chance" if number == 0 else None
-            axes.plot([one.base_rate] * 2, ends, color=OTHER, linewidth=2, label=label)
+            axes.plot([one.base_rate] * 2, ends, color=OTHER, linewidth=2, label=label_of(CHANCE))
     axes.set_yticks(centres, [_shortened(one.feature) for one in features])
     axes.invert_yaxis()
     axes.tick_params(axis="y", length=0)

@@ -42,6 +42,8 @@ from dnalm.report.provenance import provenance
 # A buffer is sorted by length and freed of repeats as a whole; it bounds the memory.
 BUFFER_RECORDS = 8_192
 BUFFER_BASES = 4_000_000
+BUFFER_NUMBERS = 16_000_000
+USUAL_DIMENSIONS = 1_024  # of a layer
 BASELINES = ("kmer", "onehot")
 NamesAndBases = tuple[list[str], list[str]]
 
@@ -245,10 +247,14 @@ def _most_at_once(options: EmbeddingOptions, machine: Machine) -> tuple[int, int
     """Return how many records, and of how many bases, are held and sorted at once."""
     # One vector a token is a hundred times more to hold than one a sequence.
     most_bases = BUFFER_BASES // 64 if options.pooling == "none" else BUFFER_BASES
+    dimensions = 4**options.k if options.representation == "kmer" else USUAL_DIMENSIONS
+    if options.layer and options.combine_layers == "concatenate":
+        dimensions *= len(options.layer)
+    most_records = min(BUFFER_RECORDS, BUFFER_NUMBERS // dimensions)
     if machine.processes == 1:
-        return BUFFER_RECORDS, most_bases
+        return most_records, most_bases
     # So small that the processes end together, so large that batches have sequences of like lengths.
-    return min(BUFFER_RECORDS, machine.batch_tokens), min(most_bases, 64 * machine.batch_tokens)
+    return min(most_records, machine.batch_tokens), min(most_bases, 64 * machine.batch_tokens)
 
 
 def _norm(vectors: NDArray[np.float32]) -> str:

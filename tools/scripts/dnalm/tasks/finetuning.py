@@ -33,6 +33,7 @@ from dnalm.tasks.finetuning_training import FinetuningJob, Origin, open_checkpoi
 
 BUFFER_RECORDS = 8_192
 RESERVE = 1.5  # of the time that judging is foreseen to take behind a training
+TIMED = 32  # sequences embedded to foresee it, where no probe was
 
 
 def finetune(options: FinetuningOptions) -> None:
@@ -121,9 +122,7 @@ class _Work:
     def probe(self) -> None:
         """Fit a linear model on the frozen hidden states, as the model's head, and judge it; write it if asked for."""
         options, dataset, classifier = self._options, self._dataset, self._classifier
-        began = time.monotonic()
         vectors = self._embedded(classifier, np.arange(len(dataset.examples)), "sequences embedded for the probe")
-        self._seconds = (time.monotonic() - began) / len(vectors)
         fitted = probe(options, dataset, vectors)
         assert isinstance(classifier.module, PooledClassifier)
         with torch.no_grad():
@@ -145,6 +144,9 @@ class _Work:
     def train(self, started: float, resumed: StoredModel | None, interruption: Interruption) -> Run:
         """Train all weights or LoRA's; judge the best model and write it, if there is one."""
         options, dataset = self._options, self._dataset
+        rows = dataset.of(VALIDATE, TEST)
+        if options.time_limit and not self._seconds:
+            self._embedded(self._classifier, rows[:TIMED], "sequences embedded to foresee the end")
         # The probe's head is left behind.
         classifier = self._classifier = new_classifier(self._stored, head_facts(dataset), options.seed)
         origin = Origin(self._name, self.facts, dataset.fingerprint(), self.sha256)
@@ -154,7 +156,6 @@ class _Work:
         print(job.description, flush=True)
         # From here on there is something to keep when the job is told to end.
         interruption.awaited = True
-        rows = dataset.of(VALIDATE, TEST)
         run = job.train(started, RESERVE * self._seconds * len(rows), interruption)
         if job.has_best:
             vectors = np.zeros((len(dataset.examples), classifier.model.hidden_size), dtype=np.float32)
@@ -167,15 +168,17 @@ class _Work:
         return run
 
     def _embedded(self, classifier: Classifier, rows: NDArray[np.int64], what: str) -> NDArray[np.float32]:
-        """Return the mean of the last hidden states of some examples; shape (rows, hidden size)."""
+        """Return the mean of the last hidden states of some examples, shape (rows, hidden size), and note the time."""
         reader = ModelRepresentation(classifier.model, ModelChoices(), self._machine)
         examples = [self._dataset.examples[row] for row in rows.tolist()]
         progress = Progress(what, lambda: progress.done / len(examples))
         vectors = np.empty((len(examples), classifier.model.hidden_size), dtype=np.float32)
+        began = time.monotonic()
         for first in range(0, len(examples), BUFFER_RECORDS):
             part = examples[first : first + BUFFER_RECORDS]
             found = reader.embed([example.id for example in part], [example.bases for example in part], progress.add)
             vectors[first : first + len(part)] = [embedded.vectors for embedded in found]
+        self._seconds = (time.monotonic() - began) / len(examples)
         return vectors
 
     def _judged(self, method: str, classifier: Classifier, vectors: NDArray[np.float32]) -> Judgement:

@@ -128,18 +128,14 @@ def _without_suffix(name: str) -> str:
 
 def _matched(options: FinetuningOptions, labels: Path) -> Collection:
     """Match sequences with the lines of a table by id."""
+    if tables := [path for path in options.sequences if is_table(path)]:
+        raise UserError(
+            f"The sequences are in the table '{tables[0].name}', and there is a table of labels too; give FASTA with "
+            "labels, or one table with both and no labels beside it."
+        )
     table = LabelTable(labels, _names(options), with_sequences=False)
-    annotations: dict[str, Annotation] = {}
     counts: Counter[str] = Counter()
-    for annotation in table:
-        known = annotations.setdefault(annotation.id, annotation)
-        if known is not annotation:
-            counts["repeated_lines"] += 1
-            if (known.labels, known.group, known.side) != (annotation.labels, annotation.group, annotation.side):
-                raise UserError(
-                    f"Lines {known.line} and {annotation.line} of '{labels.name}' say different things of "
-                    f"'{shown(annotation.id)}'; keep one."
-                )
+    annotations = _annotations(table, counts)
     collection = Collection([], table.label_columns, f"the table '{labels.name}'", counts)
     found: set[str] = set()
     for name, bases in _records(options.sequences, counts):
@@ -150,6 +146,11 @@ def _matched(options: FinetuningOptions, labels: Path) -> Collection:
             collection.examples.append(Example(name, bases, None, place=place_of(name), status="not_in_labels"))
         else:
             collection.examples.append(_annotated(name, bases, known_of))
+    if table.id_column in found and table.id_column not in annotations:
+        raise UserError(
+            f"The first line of '{labels.name}' is about the sequence '{shown(table.id_column)}' and names no columns; add "
+            "a line with their names, such as id and label."
+        )
     without = [annotation for name, annotation in annotations.items() if name not in found]
     for annotation in without:
         example = _annotated(annotation.id, "", annotation)
@@ -157,6 +158,25 @@ def _matched(options: FinetuningOptions, labels: Path) -> Collection:
         collection.examples.append(example)
     _judge_matches(options, collection)
     return collection
+
+
+def _annotations(table: LabelTable, counts: Counter[str]) -> dict[str, Annotation]:
+    """Return what a table says of each id; raise UserError if it says nothing, or different things of one."""
+    annotations: dict[str, Annotation] = {}
+    for annotation in table:
+        known = annotations.setdefault(annotation.id, annotation)
+        if known is not annotation:
+            counts["repeated_lines"] += 1
+            if (known.labels, known.group, known.side) != (annotation.labels, annotation.group, annotation.side):
+                raise UserError(
+                    f"Lines {known.line} and {annotation.line} of '{table.path.name}' say different things of "
+                    f"'{shown(annotation.id)}'; keep one."
+                )
+    if not annotations:
+        raise UserError(
+            f"The table '{table.path.name}' has no line below its header; give the labels of the sequences."
+        )
+    return annotations
 
 
 def _judge_matches(options: FinetuningOptions, collection: Collection) -> None:

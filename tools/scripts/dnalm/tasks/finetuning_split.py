@@ -173,7 +173,7 @@ def _remove_leaks(examples: Sequence[Example], sides: NDArray[np.int64], counts:
     for later, earlier in ((TEST, (TRAIN, VALIDATE)), (VALIDATE, (TRAIN,))):
         tested = (sides == later) & kept
         same = leakage.same_sequences(sequences, tested)
-        overlap = leakage.overlapping(places, tested) & ~same
+        overlap = leakage.overlapping(places, sequences, tested) & ~same
         for status, found in ((f"same_in_{SIDES[later]}", same), (f"overlaps_{SIDES[later]}", overlap)):
             leaks = np.flatnonzero(found & kept & np.isin(sides, earlier))
             kept[leaks] = False

@@ -39,7 +39,7 @@ def class_targets(examples: Sequence[Example], collection: Collection) -> Target
         raise UserError(
             f"The class '{shown(few[0])}' has {members[few[0]]} of the {FEWEST} sequences that it needs to be trained, "
             f"validated and tested with{hint}"
-            + (f", and {len(few) - 1:,} other classes have too few" if len(few) > 1 else "")
+            + (f"; other classes with too few: {len(few) - 1:,}" if len(few) > 1 else "")
             + "; add sequences, or leave the class out."
         )
     folded = Counter(label.casefold() for label in members)

@@ -75,7 +75,7 @@ def install(options: InstallationOptions) -> None:
         name = display_name or (CATALOGUE[origin.name].name if origin.name in CATALOGUE else origin.name)
         row = {
             "value": value,
-            "name": f"{shown(name, LONGEST_LABEL)} ({licence_label(origin.licence)})",
+            "name": f"{shown(name, LONGEST_LABEL)} ({shown(licence_label(stored.licence), LONGEST_LABEL)})",
             "pipeline_tag": pipeline_tag(model),
             "domain": DOMAIN_OF_CELLS if isinstance(model, CellModel) else DOMAIN,
             "free_tag": "",

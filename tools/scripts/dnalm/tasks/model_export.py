@@ -6,13 +6,14 @@ from pathlib import Path
 from typing import Any
 
 from dnalm.engine.devices import prepare_machine
+from dnalm.errors import UserError, shown
 from dnalm.formats.outputs import whole_folder_or_nothing, whole_or_nothing
 from dnalm.models import scgpt, transformers_native
 from dnalm.models.description import describe
 from dnalm.models.head_config import has_head
 from dnalm.models.model_file import StoredModel, origin_of, write_safetensors
 from dnalm.models.published_files import mend
-from dnalm.models.sources import open_model
+from dnalm.models.sources import LAYOUTS, open_model
 from dnalm.models.tokenizers import special_tokens
 from dnalm.report.facts import one_line, tell
 
@@ -33,7 +34,7 @@ def export_model(options: ExportOptions) -> None:
     architecture is its own; for others the files are as their authors publish them.
 
     Raises:
-        UserError: the model cannot be used, or the folder has files in it already.
+        UserError: the model cannot be used or names files that no model has, or the folder has files in it already.
     """
     prepare_machine("cpu", None, None)  # no more threads than the job has slots
     mended: list[str] = []
@@ -63,9 +64,16 @@ def export_model(options: ExportOptions) -> None:
 
 def _write(stored: StoredModel, folder: Path, facts: dict[str, str]) -> None:
     """Write the files of a published model."""
-    write_safetensors(folder / "model.safetensors", stored.read_tensors(), {"format": "pt"} | origin_of(stored))
     of_cells = scgpt.recognises(stored.config)
-    files: dict[str, Any] = {scgpt.CONFIG if of_cells else "config.json": stored.config, **stored.tokenizer}
+    config = scgpt.CONFIG if of_cells else "config.json"
+    # These names come from a file: they may neither lead out of the folder nor replace another file in it.
+    if strange := sorted(stored.tokenizer.keys() - set(LAYOUTS[config])):
+        raise UserError(
+            f"The tokenizer of the model '{stored.name}' has the file '{shown(strange[0])}', which none has; use an intact "
+            "model."
+        )
+    write_safetensors(folder / "model.safetensors", stored.read_tensors(), {"format": "pt"} | origin_of(stored))
+    files: dict[str, Any] = {config: stored.config, **stored.tokenizer}
     # transformers would guess the class of the tokenizer from the model's, and guess wrong.
     tokenizer_class = "PreTrainedTokenizerFast" if "tokenizer.json" in files else "EsmTokenizer"
     if stored.tokenizer and not of_cells:  # a segmenter may read bases as they are
@@ -85,6 +93,7 @@ def _card(stored: StoredModel, facts: dict[str, str]) -> str:
     if stored.licence:
         front.append(f"license: {json.dumps(stored.licence.lower())}")
     lines = [*front, "---", "", f"# {stored.name}", "", "Exported by DNA-LM from a model file.", ""]
-    lines += [f"- {fact.replace('_', ' ')}: {one_line(value)}" for fact, value in facts.items() if fact != "name"]
+    told = {fact: one_line(value) for fact, value in facts.items() if fact not in ("name", "provenance")}
+    lines += [f"- {fact.replace('_', ' ')}: {value}" for fact, value in told.items()]
     origin = json.dumps(stored.provenance, indent=2, sort_keys=True)
     return "\n".join([*lines, "", "## Origin", "", "```json", origin, "```", ""])

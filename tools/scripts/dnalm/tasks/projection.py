@@ -138,7 +138,9 @@ def _joined(ids: list[str], path: Path, metadata_id: str) -> Metadata:
     table = pd.concat([pd.DataFrame(columns=names), *read_table(path, names, text=names, rows=ROWS)], ignore_index=True)
     keys = table[identifier].tolist()
     rows: dict[str, int] = {}
-    if repeated := [key for row, key in enumerate(keys) if rows.setdefault(key, row) != row]:
+    if blank := keys.count(""):
+        print(f"Lines of the metadata without an id, left out: {blank:,}")
+    if repeated := [key for row, key in enumerate(keys) if key and rows.setdefault(key, row) != row]:
         raise UserError(f"The column '{identifier}' of '{path.name}' repeats {_some(repeated)}; leave one line an id.")
     missing = [name for name in dict.fromkeys(ids) if name not in rows]
     if len(missing) == len(set(ids)):

@@ -18,6 +18,7 @@ from dnalm.formats.tables import TableWriter, read_header, read_table
 from dnalm.formats.track_reader import TracksReader
 from dnalm.methods.segment_masks import Spans, clipped, mask, merged, spans_of
 from dnalm.methods.segment_scores import METRICS, BlockCounts, SegmentCounts
+from dnalm.methods.variant_windows import known_name
 from dnalm.report.progress import Progress
 from dnalm.report.provenance import versions
 from dnalm.report.segment_plots import Evaluated, draw_evaluation
@@ -66,7 +67,10 @@ def evaluate(options: EvaluationOptions) -> None:
         annotation = read_annotation(options.annotation, list(renamed.values()))
         if not annotation.lines:
             raise lacking(list(renamed.values()), annotation, options.annotation.name)
-        places = _places(options, tracks, annotation, calls)
+        lengths = _lengths(options, tracks)
+        regions = _regions(options.regions, lengths) if options.regions else {}
+        annotation = annotation.under_names(lengths or regions)
+        places = _places(options, lengths, regions, annotation, calls)
         evaluation = _Evaluation(options, features, tracks, calls, annotation, renamed, places)
         evaluation.run()
         rows = evaluation.rows()
@@ -193,6 +197,9 @@ class _Evaluation:
         left = [contig for contig in self._tracks.lengths if contig not in self._annotation.furthest]
         if left and self._options.regions is None:
             sentences.append(f"Contigs left out because the annotation has no line on them: {len(left):,}")
+        known = self._tracks.lengths or self._places
+        if unknown := [contig for contig in self._annotation.furthest if contig not in known]:
+            sentences.append(f"Contigs of the annotation on which nothing is evaluated: {len(unknown):,}")
         if self._annotation.others:
             names = ", ".join(f"{name} ({count:,})" for name, count in self._annotation.others.most_common(5))
             sentences.append(f"Lines of the annotation that are no such feature: {names}")
@@ -245,10 +252,8 @@ def _renamed(options: EvaluationOptions, features: list[str]) -> dict[str, str]:
     return renamed
 
 
-def _places(
-    options: EvaluationOptions, tracks: TracksReader, annotation: Annotation, calls: Annotation | None
-) -> dict[str, Spans]:
-    """Return what is evaluated of each contig: regions, or all of those that the annotation has a line on."""
+def _lengths(options: EvaluationOptions, tracks: TracksReader) -> dict[str, int]:
+    """Return the bases of each contig, as tracks or the genome tell; nothing without either."""
     lengths = tracks.lengths
     if options.genome is not None:
         with Reference(options.genome) as genome:
@@ -258,13 +263,23 @@ def _places(
                     f"The tracks have the contig '{other}' of {lengths[other]:,} bases, the genome has not; give the genome "
                     "that was segmented."
                 )
+    return lengths
+
+
+def _places(
+    options: EvaluationOptions,
+    lengths: Mapping[str, int],
+    regions: dict[str, Spans],
+    annotation: Annotation,
+    calls: Annotation | None,
+) -> dict[str, Spans]:
+    """Return what is evaluated of each contig: regions, or all of those that the annotation has a line on."""
     if lengths and calls is not None:
         assert options.calls is not None
         _refuse_outside(calls, lengths, options.calls)
-    if options.regions is not None:
-        places = _regions(options.regions, lengths)
-        contigs_in_common(annotation, lengths or dict.fromkeys(places, LARGEST_POSITION), options.annotation.name)
-        return places
+    if regions:
+        contigs_in_common(annotation, lengths or dict.fromkeys(regions, LARGEST_POSITION), options.annotation.name)
+        return regions
     if not lengths:
         raise UserError(
             "Called segments alone do not tell how long the contigs are; give the genome too, the regions that were "
@@ -286,12 +301,13 @@ def _refuse_outside(calls: Annotation, lengths: Mapping[str, int], path: Path) -
 def _regions(path: Path, lengths: Mapping[str, int]) -> dict[str, Spans]:
     spans: dict[str, list[tuple[int, int]]] = {}
     for region in read_regions(path):
-        if lengths and not region.end <= lengths.get(region.contig, -1):
+        contig = known_name(region.contig, lengths) or region.contig
+        if lengths and not region.end <= lengths.get(contig, -1):
             raise UserError(
                 f"Line {region.line} of '{path.name}' is no part of the tracks' or the genome's contigs; give regions of "
                 "the same genome."
             )
-        spans.setdefault(region.contig, []).append((region.start, region.end))
+        spans.setdefault(contig, []).append((region.start, region.end))
     return {contig: merged(found) for contig, found in spans.items()}
 
 

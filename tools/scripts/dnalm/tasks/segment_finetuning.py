@@ -21,7 +21,7 @@ from dnalm.engine.devices import Machine, prepare_machine
 from dnalm.engine.interruptions import told_to_end
 from dnalm.engine.segment_training import Segmentation, SegmentBatches
 from dnalm.engine.training import ModelTrainer, train
-from dnalm.engine.training_run import DIVERGED, Run, TrainingSettings, cell, diverged
+from dnalm.engine.training_run import DIVERGED, Run, TrainingSettings, cell, diverged, processes
 from dnalm.errors import UserError, shown
 from dnalm.formats.outputs import whole_or_nothing
 from dnalm.formats.tables import TableWriter
@@ -60,6 +60,8 @@ def finetune(options: SegmentFinetuningOptions) -> None:
     started = time.monotonic()
     if options.validation_fraction + options.test_fraction >= 0.9:
         raise UserError("Validation and test take nearly everything; leave more to train on.")
+    if processes() > 1:
+        raise UserError("A segmenter is trained by one process; start it without torchrun.")
     machine = prepare_machine(options.device, options.threads, options.batch_tokens, options.seed)
     print(f"Device: {machine.description}; {options.dtype}", flush=True)
     given = [options.genome, options.annotation, options.regions, options.model, options.resume_from]
@@ -342,6 +344,8 @@ def _known(value: Any) -> Any:
 
 
 def _sentence(row: dict[str, Any]) -> str:
+    if not row["annotated_bases"]:
+        return f"{row['split']}, {row['feature']}: no base of these windows lies in it"
     scored = f"AUPRC {row['auprc']:.3f} ({row['auprc_low']:.3f} to {row['auprc_high']:.3f})"
     return f"{row['split']}, {row['feature']}: {scored}, base rate {row['base_rate']:.3f}, MCC {row['mcc']:.3f}"
 

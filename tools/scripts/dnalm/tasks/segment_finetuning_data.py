@@ -84,6 +84,7 @@ class SegmentData:
             "n": "bases left out that are N",
             "short": "bases left out because their stretch without N is shorter than a window",
             "contigs_without_annotation": "contigs left out because the annotation has no line on them",
+            "contigs_not_in_genome": "contigs of the annotation that the genome lacks, left out",
             "other_lines": "lines of the annotation that are none of the features",
         }
         return sentences + [f"{meaning}: {counts[name]:,}" for name, meaning in meanings.items() if counts[name]]
@@ -110,6 +111,7 @@ def read_data(options: SegmentFinetuningOptions, multiple: int, most: int | None
         raise UserError(f"The annotation has {len(features):,} features; name those that are to be learnt.")
     reference = Reference(options.genome)
     try:
+        annotation = annotation.under_names(reference.lengths)
         contigs, spans = _spans(options, reference, annotation, counts)
         free = [_without_n(reference, contig, where, counts) for contig, where in zip(contigs, spans, strict=True)]
         bases = sum(int((where[:, 1] - where[:, 0]).sum()) for where in free)
@@ -143,6 +145,7 @@ def _spans(
     """Return the contigs and what is taken of each: regions, or all of those that the annotation has a line on."""
     lengths = reference.lengths
     contigs = contigs_in_common(annotation, lengths, options.annotation.name)
+    counts["contigs_not_in_genome"] = len(annotation.furthest) - len(contigs)
     if options.regions is None:
         counts["contigs_without_annotation"] = len(lengths) - len(contigs)
         return contigs, [np.array([[0, lengths[contig]]], dtype=np.int64) for contig in contigs]
@@ -153,12 +156,13 @@ def _spans(
 def _regions(path: Path, reference: Reference) -> dict[str, Spans]:
     spans: dict[str, list[tuple[int, int]]] = {}
     for region in read_regions(path):
-        if region.end > reference.lengths.get(region.contig, -1):
+        contig = reference.contig(region.contig)
+        if contig is None or region.end > reference.lengths[contig]:
             raise UserError(
                 f"Line {region.line} of '{path.name}' is no part of a contig of '{reference.name}'; give regions of the "
                 "same genome."
             )
-        spans.setdefault(region.contig, []).append((region.start, region.end))
+        spans.setdefault(contig, []).append((region.start, region.end))
     return {contig: merged(found) for contig, found in spans.items()}
 
 

@@ -255,6 +255,8 @@ def _fraction(results: Results, wanted: dict[str, Intervals]) -> Callable[[], fl
 def _refuse_nothing(results: Results, grid: Grid) -> None:
     """Refuse results without a single probability."""
     if not results.counts["bases_with_data"]:
+        if grid.takes_n:
+            raise UserError("No base gets a probability: the sequences are N alone; use sequences with bases.")
         raise UserError(
             f"No base gets a probability: the model reads at least {grid.least:,} bases without N, and none of the "
             f"{results.counts['targets']:,} sequences has so many in a row; use longer sequences."

@@ -15,6 +15,7 @@ from dnalm.formats.segment_files import SegmentFormat
 from dnalm.methods.segment_windows import Grid, merged, step_of
 from dnalm.methods.segments import Calling
 from dnalm.methods.stitching import Stitch
+from dnalm.methods.variant_windows import known_name
 from dnalm.models.segmenter import Segmenter
 from dnalm.tasks.segmentation_results import Target
 
@@ -79,9 +80,9 @@ def targets_of(options: SegmentationOptions, contigs: Contigs) -> dict[str, list
     else:
         regions: dict[str, list[tuple[int, int]]] = {}
         for region in read_regions(options.regions):
-            known = contigs.get(region.contig)
-            check_region(region, known.length if known else None, options.regions, contigs.path.name, contigs)
-            regions.setdefault(region.contig, []).append((region.start, region.end))
+            name = known_name(region.contig, contigs)
+            check_region(region, contigs[name].length if name else None, options.regions, contigs.path.name, contigs)
+            regions.setdefault(name or region.contig, []).append((region.start, region.end))
         targets = {
             name: [
                 Target(f"{name}:{start}-{end}", contigs[name], start, end)
@@ -146,8 +147,9 @@ def grid_of(options: SegmentationOptions, segmenter: Segmenter) -> Grid:
 def named_region(text: str, targets: dict[str, list[Target]]) -> tuple[str, int, int]:
     """Return the contig, the first base (0-based) and the past-the-end base of a region such as chr1:1,001-2,000."""
     found = re.fullmatch(r"(.+):([0-9,]+)-([0-9,]+)", text.strip())
-    contig, first, last = found.groups() if found else (text.strip(), "", "")
-    if contig not in targets:
+    said, first, last = found.groups() if found else (text.strip(), "", "")
+    contig = known_name(said, targets)
+    if contig is None:
         raise UserError(
             f"The region '{text}' of the figure lies on no contig of the input that is read; name one as contig:first-last, "
             f"for example {next(iter(targets))}:1-1,000."

@@ -51,7 +51,7 @@ class Source:
     Attributes:
         weigh, read: pieces in their order; those that are only weighed need no content.
         records, unit: names of the pieces and of their cost.
-        suffix: of a shard's name; `vcf.gz` is block-gzip-compressed.
+        suffix: of a shard's name; `vcf.gz` is block-gzip-compressed, as long as tabix can index it.
         header: what every shard begins with.
     """
 
@@ -87,6 +87,8 @@ def split(options: SplittingOptions) -> None:
             count, total = count + 1, total + piece.cost
         print(f"Read {count:,} {source.records} of {total:,} {source.unit} from '{inputs[0].name}'", flush=True)
         shards = _write(source, total, options.shards, folder)
+        if options.variants:
+            _leave_compressed_if_indexed(folder)
         if len(shards) < options.shards:
             print(
                 f"Shards left out because they would be empty: {options.shards - len(shards):,} of {options.shards:,}"
@@ -120,6 +122,21 @@ def _write(source: Source, total: int, wanted: int, folder: Path) -> list[dict[s
             shards[-1]["last"] = shown(piece.name)
             file.write(piece.content)
     return shards
+
+
+def _leave_compressed_if_indexed(folder: Path) -> None:
+    """Make all shards plain text if tabix cannot index them all: Galaxy fails a job whose compressed VCF has no index."""
+    from dnalm.formats.vcf import can_be_indexed, decompress
+
+    paths = sorted(folder.glob("*.vcf.gz"))
+    if all(map(can_be_indexed, paths)):
+        return
+    print(
+        "Warning: the VCF is not sorted, or has positions that tabix does not take; its shards are plain VCF, in its order"
+    )
+    for path in paths:
+        decompress(path)
+        path.rename(path.with_suffix(""))
 
 
 def _opened(path: Path) -> Any:
