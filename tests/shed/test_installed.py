@@ -70,7 +70,8 @@ def test_every_form_is_there_by_its_full_id(galaxy: GalaxyServer, tool_shed: tup
 
 def test_every_test_of_every_form_passes(galaxy: GalaxyServer, announce: Callable[[str], None]) -> None:
     results = run_tool_tests(galaxy, announce=announce)
-    assert len(results) == sum(len(ElementTree.parse(form).findall("tests/test")) for form in FORMS)
+    forms = [form for form in FORMS if form.stem != "data_manager_dnalm"]  # which is run by itself below
+    assert len(results) == sum(len(ElementTree.parse(form).findall("tests/test")) for form in forms)
     assert all("/repos/" in result.tool_id for result in results)
     problems = [
         f"{result.tool_id}, test {result.index + 1}: {result.problem}" for result in results if not result.passed
