@@ -47,7 +47,7 @@ test-cluster: environments $(ENVIRONMENTS)/pulsar/.made
 	$(TOOLS)/python -m pytest --verbose tests/cluster
 
 unit: environments
-	$(TOOLS)/python -m pytest tests/unit tests/parity tests/robustness
+	$(TOOLS)/python -m pytest tests/project tests/unit tests/parity tests/robustness
 
 benchmark: environments
 	@mkdir -p benchmark-results

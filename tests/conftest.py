@@ -1,7 +1,8 @@
 """What tests share: tiny real models of every architecture, the entry scripts, one real Galaxy."""
 
-import argparse
+import contextlib
 import functools
+import importlib
 import itertools
 import json
 import os
@@ -126,27 +127,10 @@ def random_model() -> Path:
 
 
 @pytest.fixture
-def run_embed(capsys: pytest.CaptureFixture[str]) -> Iterator[Run]:
-    """Run dnalm_embed's entry script in this process: exit code, stdout, stderr."""
-    import dnalm_embed
-
-    yield from running(dnalm_embed.parser, dnalm_embed.embed, capsys)
-
-
-@pytest.fixture
-def run_attention(capsys: pytest.CaptureFixture[str]) -> Iterator[Run]:
-    """Run dnalm_attention's entry script in this process: exit code, stdout, stderr."""
-    import dnalm_attention
-
-    yield from running(dnalm_attention.parser, dnalm_attention.attention, capsys)
-
-
-@pytest.fixture
-def run_predict(capsys: pytest.CaptureFixture[str]) -> Iterator[Run]:
-    """Run dnalm_predict's entry script in this process: exit code, stdout, stderr."""
-    import dnalm_predict
-
-    yield from running(dnalm_predict.parser, dnalm_predict.predict, capsys)
+def run_tool(capsys: pytest.CaptureFixture[str]) -> Iterator[Run]:
+    """Run a tool's entry script in this process: `run_tool("embed", "--model", …)` gives exit code, stdout, stderr."""
+    with script_runner(capsys) as run_script:
+        yield lambda tool, *arguments: run_script(f"dnalm_{tool}", *arguments)
 
 
 @pytest.fixture(scope="session")
@@ -157,78 +141,6 @@ def segmenter_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("segmenter") / "segmenter.safetensors"
     write_random_segmenter(path)
     return path
-
-
-@pytest.fixture
-def run_segment(capsys: pytest.CaptureFixture[str]) -> Iterator[Run]:
-    """Run dnalm_segment's entry script in this process: exit code, stdout, stderr."""
-    import dnalm_segment
-
-    yield from running(dnalm_segment.parser, dnalm_segment.segment, capsys)
-
-
-@pytest.fixture
-def run_project(capsys: pytest.CaptureFixture[str]) -> Iterator[Run]:
-    """Run dnalm_project's entry script in this process: exit code, stdout, stderr."""
-    import dnalm_project
-
-    yield from running(dnalm_project.parser, dnalm_project.project, capsys)
-
-
-@pytest.fixture
-def run_score(capsys: pytest.CaptureFixture[str]) -> Iterator[Run]:
-    """Run dnalm_score_variants' entry script in this process: exit code, stdout, stderr."""
-    import dnalm_score_variants
-
-    yield from running(dnalm_score_variants.parser, dnalm_score_variants.score_variants, capsys)
-
-
-@pytest.fixture
-def run_embed_cells(capsys: pytest.CaptureFixture[str]) -> Iterator[Run]:
-    """Run dnalm_embed_cells' entry script in this process: exit code, stdout, stderr."""
-    import dnalm_embed_cells
-
-    yield from running(dnalm_embed_cells.parser, dnalm_embed_cells.embed_cells, capsys)
-
-
-@pytest.fixture
-def run_compare(capsys: pytest.CaptureFixture[str]) -> Iterator[Run]:
-    """Run dnalm_compare_scores's entry script in this process: exit code, stdout, stderr."""
-    import dnalm_compare_scores
-
-    yield from running(dnalm_compare_scores.parser, dnalm_compare_scores.compare, capsys)
-
-
-@pytest.fixture
-def run_split(capsys: pytest.CaptureFixture[str]) -> Iterator[Run]:
-    """Run dnalm_split's entry script in this process: exit code, stdout, stderr."""
-    import dnalm_split
-
-    yield from running(dnalm_split.parser, dnalm_split.split, capsys)
-
-
-@pytest.fixture
-def run_merge(capsys: pytest.CaptureFixture[str]) -> Iterator[Run]:
-    """Run dnalm_merge's entry script in this process: exit code, stdout, stderr."""
-    import dnalm_merge
-
-    yield from running(dnalm_merge.parser, dnalm_merge.merge, capsys)
-
-
-@pytest.fixture
-def run_import(capsys: pytest.CaptureFixture[str]) -> Iterator[Run]:
-    """Run dnalm_import_model's entry script in this process: exit code, stdout, stderr."""
-    import dnalm_import_model
-
-    yield from running(dnalm_import_model.parser, dnalm_import_model.import_model, capsys)
-
-
-@pytest.fixture
-def run_export(capsys: pytest.CaptureFixture[str]) -> Iterator[Run]:
-    """Run dnalm_export_model's entry script in this process: exit code, stdout, stderr."""
-    import dnalm_export_model
-
-    yield from running(dnalm_export_model.parser, dnalm_export_model.export_model, capsys)
 
 
 @pytest.fixture
@@ -248,7 +160,6 @@ def run_install(
 
     It writes into tmp_path: the row as `row.json`, the model below `models`, broken downloads below `downloads`.
     """
-    import data_manager_dnalm
     import huggingface_hub
 
     # The library reads its environment when it is imported, which was long ago.
@@ -262,8 +173,8 @@ def run_install(
     monkeypatch.delenv("HF_TOKEN", raising=False)
     places = {"--output": "row.json", "--output-directory": "models", "--downloads": "downloads"}
     fixed = [part for option, name in places.items() for part in (option, tmp_path / name)]
-    for run in running(data_manager_dnalm.parser, data_manager_dnalm.install, capsys, network=True):
-        yield functools.partial(run, *fixed)
+    with script_runner(capsys, network=True) as run_script:
+        yield functools.partial(run_script, "data_manager_dnalm", *fixed)
 
 
 @pytest.fixture
@@ -287,63 +198,21 @@ def run_remote(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[st
     for name in (*dnalm_remote_embed.FORGOTTEN, "HF_HUB_DISABLE_IMPLICIT_TOKEN", "HF_HUB_OFFLINE"):
         monkeypatch.setenv(name, "1")  # so that what the script changes is changed back
     monkeypatch.delenv("HF_TOKEN")
-    yield from running(dnalm_remote_embed.parser, dnalm_remote_embed.remote_embed, capsys, network=True)
+    with script_runner(capsys, network=True) as run_script:
+        yield functools.partial(run_script, "dnalm_remote_embed")
 
 
-@pytest.fixture
-def run_train_tokenizer(capsys: pytest.CaptureFixture[str]) -> Iterator[Run]:
-    """Run dnalm_train_tokenizer's entry script in this process: exit code, stdout, stderr."""
-    import dnalm_train_tokenizer
-
-    yield from running(dnalm_train_tokenizer.parser, dnalm_train_tokenizer.train_tokenizer, capsys)
-
-
-@pytest.fixture
-def run_finetune(capsys: pytest.CaptureFixture[str]) -> Iterator[Run]:
-    """Run dnalm_finetune's entry script in this process: exit code, stdout, stderr."""
-    import dnalm_finetune
-
-    yield from running(dnalm_finetune.parser, dnalm_finetune.finetune, capsys)
-
-
-@pytest.fixture
-def run_generate(capsys: pytest.CaptureFixture[str]) -> Iterator[Run]:
-    """Run dnalm_generate's entry script in this process: exit code, stdout, stderr."""
-    import dnalm_generate
-
-    yield from running(dnalm_generate.parser, dnalm_generate.generate, capsys)
-
-
-@pytest.fixture
-def run_finetune_segments(capsys: pytest.CaptureFixture[str]) -> Iterator[Run]:
-    """Run dnalm_finetune_segments' entry script in this process: exit code, stdout, stderr."""
-    import dnalm_finetune_segments
-
-    yield from running(dnalm_finetune_segments.parser, dnalm_finetune_segments.finetune, capsys)
-
-
-@pytest.fixture
-def run_evaluate_segments(capsys: pytest.CaptureFixture[str]) -> Iterator[Run]:
-    """Run dnalm_evaluate_segments' entry script in this process: exit code, stdout, stderr."""
-    import dnalm_evaluate_segments
-
-    yield from running(dnalm_evaluate_segments.parser, dnalm_evaluate_segments.evaluate, capsys)
-
-
-def running(
-    parser: Callable[[], argparse.ArgumentParser],
-    task: Callable[[argparse.Namespace], None],
-    capsys: pytest.CaptureFixture[str],
-    *,
-    network: bool = False,
-) -> Iterator[Run]:
+@contextlib.contextmanager
+def script_runner(capsys: pytest.CaptureFixture[str], *, network: bool = False) -> Iterator[Run]:
+    """Yield a function that runs an entry script in this process: its name and options; exit code, stdout, stderr."""
     from dnalm.entry_point import run
 
     handler = signal.getsignal(signal.SIGTERM)
 
-    def call(*arguments: object) -> tuple[int, str, str]:
+    def call(script: str, *arguments: object) -> tuple[int, str, str]:
+        module = importlib.import_module(script)
         capsys.readouterr()  # of fixtures that were made before
-        code = run(parser(), task, [str(argument) for argument in arguments], network=network)
+        code = run(module.parser(), module.main, [str(argument) for argument in arguments], network=network)
         captured = capsys.readouterr()
         return code, captured.out, captured.err
 

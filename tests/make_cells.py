@@ -67,7 +67,7 @@ def main() -> None:
     arguments = ["--config", published / "args.json", "--weights", published / "model.safetensors"]
     arguments += ["--tokenizer-files", published / "vocab.json", "--output", output / "scgpt.safetensors"]
     named = [*arguments, "--name", "dnalm-random-scgpt", "--licence", "MIT"]
-    dnalm_import_model.import_model(dnalm_import_model.parser().parse_args([str(part) for part in named]))
+    dnalm_import_model.main(dnalm_import_model.parser().parse_args([str(part) for part in named]))
 
 
 def write_cells(path: Path) -> None:

@@ -60,7 +60,7 @@ def main() -> int:
     chains = [bits_per_base(counts[: order + 1], sides[True]) for order in ORDERS]
     for order, bits in zip(ORDERS, chains, strict=True):
         print(f"Markov chain of order {order}: {bits:.4f} bits a base", flush=True)
-    code = run(dnalm_pretrain.parser(), dnalm_pretrain.pretrain, words)
+    code = run(dnalm_pretrain.parser(), dnalm_pretrain.main, words)
     if code == 0:
         rows = [line.split("\t") for line in log.read_text().splitlines()]
         column = rows[0].index("bits_per_base")

@@ -67,7 +67,7 @@ def main() -> int:
         (folder / "tokenizer.json").write_text(all_kmers(1).to_str())
         files = ["--sequences", folder / "sequences.fasta", "--model-config", folder / "config.json"]
         files += ["--tokenizer", folder / "tokenizer.json", "--output", arguments.output]
-        return run(dnalm_pretrain.parser(), dnalm_pretrain.pretrain, [*OPTIONS, *map(str, files)])
+        return run(dnalm_pretrain.parser(), dnalm_pretrain.main, [*OPTIONS, *map(str, files)])
 
 
 if __name__ == "__main__":

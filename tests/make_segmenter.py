@@ -60,7 +60,7 @@ def main() -> int:
         inputs = ["--genome", "genome.fasta", "--annotation", "features.bed", "--model", "backbone.safetensors"]
         words = [word if word.startswith("--") else str(folder / word) for word in inputs]
         words += [*OPTIONS, "--output", str(arguments.output), *more]
-        return run(dnalm_finetune_segments.parser(), dnalm_finetune_segments.finetune, words)
+        return run(dnalm_finetune_segments.parser(), dnalm_finetune_segments.main, words)
 
 
 def write_genome(path: Path, ecoli: Path) -> None:

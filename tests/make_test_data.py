@@ -253,7 +253,7 @@ def write_checkpoint(folder: Path) -> None:
         [*map(str, options), "--checkpoint", str(folder / "checkpoint.safetensors")]
     )
     with _stopping_at_the_first_checkpoint():
-        dnalm_pretrain.pretrain(arguments)
+        dnalm_pretrain.main(arguments)
     (folder / "unused.safetensors").unlink()
 
 
@@ -298,7 +298,7 @@ def write_finetuning_checkpoint(folder: Path) -> None:
     outputs = ["--output", folder / "unused.safetensors", "--checkpoint", folder / "finetuning_checkpoint.safetensors"]
     options = [*data, "--max-steps", 8, "--evaluate-every", 4, "--threads", 1, *outputs]
     with _stopping_at_the_first_checkpoint():
-        dnalm_finetune.finetune(dnalm_finetune.parser().parse_args(list(map(str, options))))
+        dnalm_finetune.main(dnalm_finetune.parser().parse_args(list(map(str, options))))
     (folder / "unused.safetensors").unlink()
 
 
@@ -450,7 +450,7 @@ def write_embeddings(folder: Path) -> None:
     for suffix in ("h5ad", "npz"):
         options = ["--sequences", sequences, "--model", model, "--output", embeddings.with_suffix(f".{suffix}")]
         arguments = [*map(str, options), "--output-format", suffix, "--threads", "1"]
-        dnalm_embed.embed(dnalm_embed.parser().parse_args(arguments))
+        dnalm_embed.main(dnalm_embed.parser().parse_args(arguments))
     with FastaReader(sequences) as reader:
         windows = [(record.id, record.id.split("_")[0], record.bases) for record in reader]
     known = pd.DataFrame(
@@ -562,14 +562,14 @@ def write_shards(folder: Path, genome: str) -> None:
     shards.mkdir(exist_ok=True)
     with tempfile.TemporaryDirectory() as pieces:
         options = ["--sequences", folder / "two_genomes.fasta", "--shards", 2, "--output-directory", f"{pieces}/split"]
-        dnalm_split.split(dnalm_split.parser().parse_args([*map(str, options)]))
+        dnalm_split.main(dnalm_split.parser().parse_args([*map(str, options)]))
         for number in (1, 2):
             for suffix in ("h5ad", "parquet"):
                 options = ["--sequences", f"{pieces}/split/shard_{number}.fasta", "--threads", 1]
                 options += ["--model", folder / "random_model.safetensors", "--output-format", suffix]
                 options += ["--output", shards / f"embeddings_{number}.{suffix}"]
                 options += ["--summary", shards / f"summary_{number}.tsv"]
-                dnalm_embed.embed(dnalm_embed.parser().parse_args([*map(str, options)]))
+                dnalm_embed.main(dnalm_embed.parser().parse_args([*map(str, options)]))
     pysam.faidx("--fai-idx", str(shards / "genome.fai"), str(folder / "human_mitochondrion.fasta"))
     header = f"##fileformat=VCFv4.2\n##contig=<ID=human_mitochondrion,length={len(genome)}>\n"
     header += "#CHROM\tPOS\tID\tREF\tALT\tQUAL\tFILTER\tINFO"

@@ -153,12 +153,12 @@ def test_drawn_bins_stay_where_the_references_may_be(
 
 
 def test_cells_without_ties_equal_the_reference_from_file_to_file(
-    run_embed_cells: Run, expected: dict[str, Tensor], tmp_path: Path
+    run_tool: Run, expected: dict[str, Tensor], tmp_path: Path
 ) -> None:
     for seed in (0, 1):
         output = tmp_path / f"{seed}.h5ad"
         arguments = ("--cells", DATA / "counts.h5ad", "--model", DATA, "--seed", seed, "--output", output)
-        code, _, problem = run_embed_cells(*arguments)
+        code, _, problem = run_tool("embed_cells", *arguments)
         assert (code, problem) == (0, "")
         found = anndata.read_h5ad(output).obsm["X_scGPT"]
         rows = expected["main.cells"][expected["main.deterministic"]]

@@ -12,13 +12,13 @@ WINDOWS, RANDOM = TEST_DATA / "two_genomes.fasta", TEST_DATA / "random_model.saf
 
 
 @pytest.fixture
-def refused(run_attention: Run, tmp_path: Path) -> Callable[..., str]:
+def refused(run_tool: Run, tmp_path: Path) -> Callable[..., str]:
     """Run a job that must be refused, and return its sentence."""
 
     def call(*arguments: object) -> str:
         results = tmp_path / "results"
         results.mkdir()
-        code, _, error = run_attention(*arguments, "--output", results / "maps", "--figure", results / "png")
+        code, _, error = run_tool("attention", *arguments, "--output", results / "maps", "--figure", results / "png")
         assert code == 1
         assert error.startswith("dnalm_attention: ")
         assert error.endswith(".\n")

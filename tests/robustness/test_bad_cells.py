@@ -27,14 +27,14 @@ Change = Callable[[Path], object]
 
 
 @pytest.fixture
-def refused(run_embed_cells: Run, tmp_path: Path) -> Refused:
+def refused(run_tool: Run, tmp_path: Path) -> Refused:
     """Run a job that must be refused, and return its sentence."""
 
     def call(cells: Path, *arguments: object, model: Path = MODEL) -> str:
         results = tmp_path / "results"
         results.mkdir()
         outputs = ("--output", results / "out.h5ad", "--summary", results / "summary")
-        code, said, error = run_embed_cells("--cells", cells, "--model", model, *outputs, *arguments)
+        code, said, error = run_tool("embed_cells", "--cells", cells, "--model", model, *outputs, *arguments)
         assert code == 1
         assert error.startswith("dnalm_embed_cells: ")
         assert error.endswith(".\n")
@@ -216,7 +216,7 @@ def test_a_damaged_matrix_by_gene_is_refused(refused: Refused, tmp_path: Path) -
     assert "is damaged or no h5ad" in refused(tmp_path / "in.h5ad")
 
 
-def test_unsigned_counts_are_no_mistake(run_embed_cells: Run, tmp_path: Path) -> None:
+def test_unsigned_counts_are_no_mistake(run_tool: Run, tmp_path: Path) -> None:
     """They are for the reference, which puts -2 among them."""
     data = anndata.read_h5ad(CELLS)
     found = []
@@ -225,30 +225,30 @@ def test_unsigned_counts_are_no_mistake(run_embed_cells: Run, tmp_path: Path) ->
         data.write_h5ad(tmp_path / "in.h5ad")
         output = tmp_path / "out.h5ad"
         arguments = ("--cells", tmp_path / "in.h5ad", "--model", MODEL, "--output", output)
-        assert run_embed_cells(*arguments)[0] == 0
+        assert run_tool("embed_cells", *arguments)[0] == 0
         found.append(anndata.read_h5ad(output).obsm["X_scGPT"])
     for other in found[1:]:
         np.testing.assert_array_equal(other, found[0])
 
 
-def test_a_file_that_is_open_elsewhere_is_read(run_embed_cells: Run, tmp_path: Path) -> None:
+def test_a_file_that_is_open_elsewhere_is_read(run_tool: Run, tmp_path: Path) -> None:
     shutil.copy(CELLS, tmp_path / "in.h5ad")
     backed = anndata.read_h5ad(tmp_path / "in.h5ad", backed="r+")
     try:
         arguments = ("--cells", tmp_path / "in.h5ad", "--model", MODEL, "--output", tmp_path / "out.h5ad")
-        assert run_embed_cells(*arguments)[0] == 0
+        assert run_tool("embed_cells", *arguments)[0] == 0
     finally:
         backed.file.close()
 
 
-def test_few_known_genes_are_warned_of(run_embed_cells: Run, tmp_path: Path) -> None:
+def test_few_known_genes_are_warned_of(run_tool: Run, tmp_path: Path) -> None:
     data = anndata.read_h5ad(CELLS)
     data.var["gene_symbol"] = [
         name if number % 3 == 0 else f"contig{number}" for number, name in enumerate(data.var["gene_symbol"])
     ]
     data.write_h5ad(tmp_path / "in.h5ad")
-    code, said, _ = run_embed_cells(
-        "--cells", tmp_path / "in.h5ad", "--model", MODEL, "--output", tmp_path / "out.h5ad"
+    code, said, _ = run_tool(
+        "embed_cells", "--cells", tmp_path / "in.h5ad", "--model", MODEL, "--output", tmp_path / "out.h5ad"
     )
     assert code == 0
     assert "Genes: 41 of 128 in 'gene_symbol' are known to the model" in said
@@ -264,15 +264,15 @@ def test_a_tenth_of_the_genes_is_too_few(refused: Refused, tmp_path: Path) -> No
 
 
 @pytest.mark.parametrize("missing", [np.nan, None, ""])
-def test_a_gene_without_a_name_matches_nothing(run_embed_cells: Run, tmp_path: Path, missing: Any) -> None:
+def test_a_gene_without_a_name_matches_nothing(run_tool: Run, tmp_path: Path, missing: Any) -> None:
     data = anndata.read_h5ad(CELLS)
     names = data.var["gene_symbol"].astype(object).tolist()
     data.var["gene_symbol"] = pd.Series([missing, *names[1:]], index=data.var_names, dtype=object)
     if missing is None:
         data.var["gene_symbol"] = data.var["gene_symbol"].astype("category")
     data.write_h5ad(tmp_path / "in.h5ad")
-    code, said, _ = run_embed_cells(
-        "--cells", tmp_path / "in.h5ad", "--model", MODEL, "--output", tmp_path / "out.h5ad"
+    code, said, _ = run_tool(
+        "embed_cells", "--cells", tmp_path / "in.h5ad", "--model", MODEL, "--output", tmp_path / "out.h5ad"
     )
     assert code == 0
     assert "Genes: 122 of 128 in 'gene_symbol'" in said
@@ -386,9 +386,9 @@ def test_a_model_of_dna_embeds_no_cells(refused: Refused) -> None:
     assert "is no model of cells" in refused(CELLS, model=TEST_DATA / "random_model.safetensors")
 
 
-def test_a_model_of_cells_embeds_no_dna(run_embed: Run, tmp_path: Path) -> None:
+def test_a_model_of_cells_embeds_no_dna(run_tool: Run, tmp_path: Path) -> None:
     arguments = ("--sequences", TEST_DATA / "two_genomes.fasta", "--model", MODEL, "--output", tmp_path / "out")
-    code, _, error = run_embed(*arguments)
+    code, _, error = run_tool("embed", *arguments)
     assert code == 1
     assert "reads cells, and no DNA; choose a DNA language model" in error
     assert not list(tmp_path.iterdir())

@@ -18,14 +18,14 @@ TABLE = "id\tdimension_0\tdimension_1\na\t1\t2\nb\t3\t5\nc\t2\t2\nd\t0\t1\n"
 
 
 @pytest.fixture
-def refused(run_project: Run, tmp_path: Path) -> Callable[..., str]:
+def refused(run_tool: Run, tmp_path: Path) -> Callable[..., str]:
     """Run a job that must be refused, and return its sentence."""
 
     def call(*arguments: object) -> str:
         results = tmp_path / "results"
         results.mkdir()
         outputs = ("--output", results / "map", "--table", results / "table", "--statistics", results / "statistics")
-        code, _, error = run_project(*arguments, *outputs)
+        code, _, error = run_tool("project", *arguments, *outputs)
         assert code == 1
         assert error.startswith("dnalm_project: ")
         assert error.endswith(".\n")
@@ -215,9 +215,9 @@ def test_an_unknown_colour_without_metadata_lists_the_columns(refused: Callable[
     assert "; other columns can be given as metadata." in error
 
 
-def test_an_earlier_map_stays_when_a_job_is_refused(run_project: Run, tmp_path: Path) -> None:
+def test_an_earlier_map_stays_when_a_job_is_refused(run_tool: Run, tmp_path: Path) -> None:
     (tmp_path / "map").write_text("an earlier result")
-    code, _, _ = run_project("--embeddings", METADATA, "--output", tmp_path / "map")
+    code, _, _ = run_tool("project", "--embeddings", METADATA, "--output", tmp_path / "map")
     assert code == 1
     assert (tmp_path / "map").read_text() == "an earlier result"
     assert [path.name for path in tmp_path.iterdir()] == ["map"]

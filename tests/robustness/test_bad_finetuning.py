@@ -57,14 +57,14 @@ def check_one_sentence(code: int, error: str) -> None:
 
 
 @pytest.fixture
-def refused(run_finetune: Run, tmp_path: Path) -> Callable[..., str]:
+def refused(run_tool: Run, tmp_path: Path) -> Callable[..., str]:
     """Run a job that must be refused, and return its sentence."""
 
     def call(*arguments: object) -> str:
         results = tmp_path / "results"
         results.mkdir()
         written = [part for name in OUTPUTS for part in (f"--{name}", results / name)]
-        code, _, error = run_finetune(*arguments, *written)
+        code, _, error = run_tool("finetune", *arguments, *written)
         check_one_sentence(code, error)
         assert list(results.iterdir()) == []
         return error
@@ -73,11 +73,13 @@ def refused(run_finetune: Run, tmp_path: Path) -> Callable[..., str]:
 
 
 @pytest.fixture
-def taken(run_finetune: Run, tmp_path: Path) -> Callable[..., tuple[str, list[dict[str, str]]]]:
+def taken(run_tool: Run, tmp_path: Path) -> Callable[..., tuple[str, list[dict[str, str]]]]:
     """Run a job that must succeed; return what it says and its table of records."""
 
     def call(*arguments: object) -> tuple[str, list[dict[str, str]]]:
-        code, out, error = run_finetune(*arguments, "--output", tmp_path / "m", "--records", tmp_path / "records")
+        code, out, error = run_tool(
+            "finetune", *arguments, "--output", tmp_path / "m", "--records", tmp_path / "records"
+        )
         assert code == 0, error
         lines = [line.split("\t") for line in (tmp_path / "records").read_text().splitlines()]
         return out, [dict(zip(lines[0], line, strict=True)) for line in lines[1:]]
@@ -391,9 +393,7 @@ def test_a_checkpoint_that_is_cut_off(refused: Callable[..., str], tmp_path: Pat
 # Ends
 
 
-def test_a_divergence_keeps_the_last_good_model(
-    run_finetune: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_divergence_keeps_the_last_good_model(run_tool: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     usual, calls = training.ModelTrainer.training_step, []
 
     def poisoned(self: Any, model: torch.nn.Module, *arguments: Any, **options: Any) -> torch.Tensor:
@@ -406,7 +406,7 @@ def test_a_divergence_keeps_the_last_good_model(
     monkeypatch.setattr(training.ModelTrainer, "training_step", poisoned)
     written = [part for name in OUTPUTS for part in (f"--{name}", tmp_path / name)]
     options = ("--method", "full", "--max-steps", 20, "--evaluate-every", 5, *QUICK)
-    code, _, error = run_finetune(*GENOMES, *TINY, *options, *written)
+    code, _, error = run_tool("finetune", *GENOMES, *TINY, *options, *written)
     check_one_sentence(code, error)
     assert "The training diverged after step 7: its loss is no number any more; the best model so far (step 5)" in error
     assert sorted(path.name for path in tmp_path.iterdir()) == sorted(OUTPUTS)

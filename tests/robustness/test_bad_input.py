@@ -52,11 +52,12 @@ def results(tmp_path: Path) -> Path:
 @pytest.mark.parametrize("output_format", ["h5ad", "npz"])
 @pytest.mark.parametrize("case", BAD_SEQUENCES)
 def test_bad_sequences_are_refused(
-    run_embed: Run, random_model: Path, tmp_path: Path, results: Path, case: str, output_format: str
+    run_tool: Run, random_model: Path, tmp_path: Path, results: Path, case: str, output_format: str
 ) -> None:
     content, sentence = BAD_SEQUENCES[case]
     (tmp_path / "input.dat").write_bytes(content)
-    code, _, error = run_embed(
+    code, _, error = run_tool(
+        "embed",
         *("--sequences", tmp_path / "input.dat", "--model", random_model, "--output-format", output_format),
         *("--output", results / "x", "--summary", results / "x.tsv"),
     )
@@ -76,7 +77,7 @@ def test_bad_sequences_are_refused(
     ],
 )
 def test_an_error_after_much_work_leaves_nothing_and_keeps_what_was_there(
-    run_embed: Run,
+    run_tool: Run,
     random_model: Path,
     tmp_path: Path,
     results: Path,
@@ -88,7 +89,8 @@ def test_an_error_after_much_work_leaves_nothing_and_keeps_what_was_there(
     monkeypatch.setattr(embedding, "BUFFER_RECORDS", 50)
     (tmp_path / "input.dat").write_bytes(content)
     (results / "x").write_text("an earlier result")
-    code, _, error = run_embed(
+    code, _, error = run_tool(
+        "embed",
         *("--sequences", tmp_path / "input.dat", "--model", random_model, "--output-format", output_format),
         *("--output", results / "x", "--summary", results / "x.tsv"),
     )
@@ -98,13 +100,14 @@ def test_an_error_after_much_work_leaves_nothing_and_keeps_what_was_there(
     assert (results / "x").read_text() == "an earlier result"
 
 
-def test_what_can_be_mended_is_accepted(run_embed: Run, random_model: Path, tmp_path: Path, results: Path) -> None:
+def test_what_can_be_mended_is_accepted(run_tool: Run, random_model: Path, tmp_path: Path, results: Path) -> None:
     """Lower case, IUPAC, U, CRLF, no last newline, duplicate ids: the vectors are those of the mended sequences."""
     (tmp_path / "rough.dat").write_bytes(b">a\r\nacguRYKM\r\nACGT\r\n>a\r\nNNNN")
     (tmp_path / "clean.dat").write_bytes(b">a\nACGTNNNNACGT\n>a\nNNNN\n")
     found = []
     for name in ("rough", "clean"):
-        code, _, _ = run_embed(
+        code, _, _ = run_tool(
+            "embed",
             *("--sequences", tmp_path / f"{name}.dat", "--model", random_model),
             *("--output", results / name, "--output-format", "npz"),
         )
@@ -165,10 +168,11 @@ BAD_MODELS: dict[str, tuple[Callable[[Path, Path], None], str]] = {
 
 
 @pytest.mark.parametrize("case", BAD_MODELS)
-def test_bad_models_are_refused(run_embed: Run, random_model: Path, tmp_path: Path, results: Path, case: str) -> None:
+def test_bad_models_are_refused(run_tool: Run, random_model: Path, tmp_path: Path, results: Path, case: str) -> None:
     make, sentence = BAD_MODELS[case]
     make(random_model, tmp_path / "model.dat")
-    code, _, error = run_embed(
+    code, _, error = run_tool(
+        "embed",
         *("--sequences", TEST_DATA / "two_genomes.fasta", "--model", tmp_path / "model.dat"),
         *("--output", results / "x", "--summary", results / "x.tsv"),
     )
@@ -178,8 +182,9 @@ def test_bad_models_are_refused(run_embed: Run, random_model: Path, tmp_path: Pa
     assert no_traces(results)
 
 
-def test_a_layer_that_is_not_there_is_refused(run_embed: Run, random_model: Path, results: Path) -> None:
-    code, _, error = run_embed(
+def test_a_layer_that_is_not_there_is_refused(run_tool: Run, random_model: Path, results: Path) -> None:
+    code, _, error = run_tool(
+        "embed",
         *(
             "--sequences",
             TEST_DATA / "two_genomes.fasta",
@@ -189,7 +194,7 @@ def test_a_layer_that_is_not_there_is_refused(run_embed: Run, random_model: Path
             "3",
             "--output",
             results / "x",
-        )
+        ),
     )
     assert code == 1
     assert "has no layer 3; choose 0 (embeddings) to 2 (last)" in error
@@ -205,12 +210,12 @@ BAD_REGIONS: dict[str, tuple[str, str]] = {
 
 
 @pytest.mark.parametrize("case", BAD_REGIONS)
-def test_bad_regions_are_refused(run_embed: Run, random_model: Path, tmp_path: Path, results: Path, case: str) -> None:
+def test_bad_regions_are_refused(run_tool: Run, random_model: Path, tmp_path: Path, results: Path, case: str) -> None:
     line, sentence = BAD_REGIONS[case]
     regions = tmp_path / "regions.dat"
     regions.write_text("human_mitochondrion\t0\t100\n" + line)
-    code, _, error = run_embed(
-        *("--genome", MITOCHONDRION, "--regions", regions, "--model", random_model, "--output", results / "x")
+    code, _, error = run_tool(
+        "embed", *("--genome", MITOCHONDRION, "--regions", regions, "--model", random_model, "--output", results / "x")
     )
     assert code == 1
     assert error.startswith("dnalm_embed: Line 2 of 'regions.dat'")
@@ -220,7 +225,7 @@ def test_bad_regions_are_refused(run_embed: Run, random_model: Path, tmp_path: P
 
 
 def test_a_region_of_the_minus_strand_is_its_reverse_complement(
-    run_embed: Run, random_model: Path, tmp_path: Path, results: Path
+    run_tool: Run, random_model: Path, tmp_path: Path, results: Path
 ) -> None:
     with FastaReader(MITOCHONDRION) as reader:
         (record,) = reader
@@ -230,7 +235,7 @@ def test_a_region_of_the_minus_strand_is_its_reverse_complement(
         "regions": ("--genome", MITOCHONDRION, "--regions", tmp_path / "r.bed"),
         "sequences": ("--sequences", tmp_path / "r.fa"),
     }.items():
-        run_embed(*source, "--model", random_model, "--output", results / name, "--output-format", "npz")
+        run_tool("embed", *source, "--model", random_model, "--output", results / name, "--output-format", "npz")
     found = [np.load(results / name, allow_pickle=False)["embeddings"] for name in ("regions", "sequences")]
     np.testing.assert_array_equal(*found)
 
@@ -276,23 +281,24 @@ CONTRADICTIONS: dict[str, tuple[tuple[object, ...], str]] = {
 
 
 @pytest.mark.parametrize("case", CONTRADICTIONS)
-def test_choices_that_contradict_each_other_are_refused(run_embed: Run, results: Path, case: str) -> None:
+def test_choices_that_contradict_each_other_are_refused(run_tool: Run, results: Path, case: str) -> None:
     arguments, sentence = CONTRADICTIONS[case]
-    code, _, error = run_embed(*arguments, "--output", results / "x")
+    code, _, error = run_tool("embed", *arguments, "--output", results / "x")
     assert code == 1
     assert sentence in error
     assert no_traces(results)
 
 
 def test_logits_of_a_model_without_head_are_refused(
-    run_embed: Run, random_model: Path, tmp_path: Path, results: Path
+    run_tool: Run, random_model: Path, tmp_path: Path, results: Path
 ) -> None:
     stored = open_model(random_model)
     tensors = {name: tensor for name, tensor in stored.read_tensors().items() if not name.startswith("lm_head.")}
     config = stored.config | {"architectures": ["EsmModel"]}
     write_model_file(tmp_path / "headless", tensors, config, stored.tokenizer, name="headless")
     for representation in ("logits", "lm-head-norm"):
-        code, _, error = run_embed(
+        code, _, error = run_tool(
+            "embed",
             *("--sequences", MITOCHONDRION, "--model", tmp_path / "headless", "--representation", representation),
             *("--output", results / "x"),
         )
@@ -303,7 +309,7 @@ def test_logits_of_a_model_without_head_are_refused(
 
 @pytest.mark.parametrize("option", ["--sequences", "--genome", "--regions", "--model"])
 def test_a_named_pipe_is_refused_and_not_waited_for(
-    run_embed: Run, random_model: Path, tmp_path: Path, results: Path, option: str
+    run_tool: Run, random_model: Path, tmp_path: Path, results: Path, option: str
 ) -> None:
     pipe = tmp_path / "pipe"
     os.mkfifo(pipe)
@@ -311,19 +317,19 @@ def test_a_named_pipe_is_refused_and_not_waited_for(
     if option in ("--genome", "--regions"):
         del inputs["--sequences"]
         inputs = {"--genome": MITOCHONDRION, "--regions": TEST_DATA / "mitochondrial_genes.bed"} | inputs
-    code, _, error = run_embed(*(part for pair in inputs.items() for part in pair), "--output", results / "x")
+    code, _, error = run_tool("embed", *(part for pair in inputs.items() for part in pair), "--output", results / "x")
     assert code == 1
     assert "is no plain file" in error
     assert no_traces(results)
 
 
 def test_control_characters_of_names_and_paths_are_shown_escaped(
-    run_embed: Run, random_model: Path, tmp_path: Path, results: Path
+    run_tool: Run, random_model: Path, tmp_path: Path, results: Path
 ) -> None:
     path = tmp_path / "bad\x1b[31m\nname.fa"
     path.write_bytes(b">first\x1b[2J\nACGT\n")
     for sequences in (path, tmp_path / "absent\x1b[31m\n\u202e.fa"):
-        code, _, error = run_embed("--sequences", sequences, "--model", random_model, "--output", results / "x")
+        code, _, error = run_tool("embed", "--sequences", sequences, "--model", random_model, "--output", results / "x")
         assert code == 1
         assert r"\x1b[31m\n" in error
         assert error.removesuffix("\n").isprintable()
@@ -339,12 +345,12 @@ BASELINES = (
 
 @pytest.mark.parametrize("options", [(), ("--pooling", "none"), ("--pooling", "cls"), *BASELINES])
 def test_a_record_of_n_alone_is_embedded_and_said(
-    run_embed: Run, random_model: Path, tmp_path: Path, results: Path, options: tuple[str, ...]
+    run_tool: Run, random_model: Path, tmp_path: Path, results: Path, options: tuple[str, ...]
 ) -> None:
     (tmp_path / "n.fa").write_text(f">known\n{'ACGTTGCA' * 100}\n>unknown\n{'N' * 800}\n")
     model = () if "--representation" in options else ("--model", random_model)
     outputs = ("--output", results / "x", "--output-format", "npz", "--summary", results / "x.tsv")
-    code, said, _ = run_embed("--sequences", tmp_path / "n.fa", *model, *options, *outputs)
+    code, said, _ = run_tool("embed", "--sequences", tmp_path / "n.fa", *model, *options, *outputs)
     assert code == 0
     assert "sequences of N alone: 1" in said
     lines = [line.split("\t")[:2] for line in (results / "x.tsv").read_text().splitlines()]
@@ -353,10 +359,11 @@ def test_a_record_of_n_alone_is_embedded_and_said(
 
 
 def test_a_record_of_5_million_bases_is_refused_on_request(
-    run_embed: Run, random_model: Path, tmp_path: Path, results: Path
+    run_tool: Run, random_model: Path, tmp_path: Path, results: Path
 ) -> None:
     (tmp_path / "long.fa").write_bytes(b">short\nACGT\n>long\n" + b"ACGTA" * 1_000_000 + b"\n")
-    code, _, error = run_embed(
+    code, _, error = run_tool(
+        "embed",
         *("--sequences", tmp_path / "long.fa", "--model", random_model, "--long-sequences", "fail"),
         *("--output", results / "x", "--summary", results / "x.tsv"),
     )
@@ -368,11 +375,12 @@ def test_a_record_of_5_million_bases_is_refused_on_request(
 
 @pytest.mark.parametrize(("policy", "status"), [("truncate", "truncated"), ("windows", "ok")])
 def test_a_record_of_5_million_bases_is_embedded(
-    run_embed: Run, random_model: Path, tmp_path: Path, results: Path, policy: str, status: str
+    run_tool: Run, random_model: Path, tmp_path: Path, results: Path, policy: str, status: str
 ) -> None:
     long = np.random.default_rng(0).choice(np.frombuffer(b"ACGT", dtype=np.uint8), 5_000_000).tobytes()
     (tmp_path / "long.fa").write_bytes(b">long\n" + long + b"\n>short\nACGT\n")
-    code, _, _ = run_embed(
+    code, _, _ = run_tool(
+        "embed",
         *("--sequences", tmp_path / "long.fa", "--model", random_model, "--long-sequences", policy, "--layer", "0"),
         *("--output", results / "x", "--summary", results / "x.tsv"),
     )

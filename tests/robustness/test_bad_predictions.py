@@ -14,7 +14,7 @@ REGIONS = ("--genome", TEST_DATA / "human_mitochondrion.fasta", "--regions", TES
 
 
 @pytest.fixture
-def refused(run_predict: Run, tmp_path: Path) -> Callable[..., str]:
+def refused(run_tool: Run, tmp_path: Path) -> Callable[..., str]:
     """Run a job that must be refused, and return its sentence."""
 
     def call(*arguments: object) -> str:
@@ -22,7 +22,7 @@ def refused(run_predict: Run, tmp_path: Path) -> Callable[..., str]:
         results.mkdir()
         places = {"RESULTS": results}
         given = [places["RESULTS"] / "bed" if argument == "BED" else argument for argument in arguments]
-        code, _, error = run_predict(*given, "--output", results / "table")
+        code, _, error = run_tool("predict", *given, "--output", results / "table")
         assert code == 1
         assert error.startswith("dnalm_predict: ")
         assert error.endswith(".\n")
@@ -95,10 +95,10 @@ def test_a_head_that_gives_no_numbers_is_refused(refused: Callable[..., str], tm
     assert "NaN or infinite numbers" in refused("--sequences", WINDOWS, "--model", folder)
 
 
-def test_an_earlier_table_stays_when_a_job_is_refused(run_predict: Run, tmp_path: Path) -> None:
+def test_an_earlier_table_stays_when_a_job_is_refused(run_tool: Run, tmp_path: Path) -> None:
     (tmp_path / "table").write_text("an earlier result")
-    code, _, _ = run_predict(
-        "--sequences", WINDOWS, "--model", REGRESSOR, "--label", "x", "--output", tmp_path / "table"
+    code, _, _ = run_tool(
+        "predict", "--sequences", WINDOWS, "--model", REGRESSOR, "--label", "x", "--output", tmp_path / "table"
     )
     assert code == 1
     assert (tmp_path / "table").read_text() == "an earlier result"

@@ -7,14 +7,14 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
-from conftest import REPOSITORY, TEST_DATA, Run, running
+from conftest import REPOSITORY, TEST_DATA, Run
 from dnalm.models.model_file import StoredModel, write_model_file
 from dnalm.models.registry import load_language_model
 from dnalm.models.sources import open_model
@@ -28,21 +28,14 @@ LONG = ("--window", 64, "--batch-size", 4, "--threads", 1, "--evaluate-every", 3
 
 
 @pytest.fixture
-def run_pretrain(capsys: pytest.CaptureFixture[str]) -> Iterator[Run]:
-    import dnalm_pretrain
-
-    yield from running(dnalm_pretrain.parser, dnalm_pretrain.pretrain, capsys)
-
-
-@pytest.fixture
-def refused(run_pretrain: Run, tmp_path: Path) -> Callable[..., str]:
+def refused(run_tool: Run, tmp_path: Path) -> Callable[..., str]:
     """Run a job that must be refused, and return its sentence."""
 
     def call(*arguments: object) -> str:
         results = tmp_path / "results"
         results.mkdir()
         outputs = [part for name in ("output", "checkpoint", "log", "figure", "card") for part in outputs_of(name)]
-        code, _, error = run_pretrain(*arguments, "--threads", 1, *outputs)
+        code, _, error = run_tool("pretrain", *arguments, "--threads", 1, *outputs)
         check_one_sentence(code, error)
         assert list(results.iterdir()) == []
         return error
@@ -106,10 +99,10 @@ def test_one_window_cannot_be_trained_on_and_validated_with(
     assert "Only one window is left" in refused("--sequences", fasta(tmp_path, *sequences))
 
 
-def test_sequences_shorter_than_a_window_are_one_window_each(run_pretrain: Run, tmp_path: Path) -> None:
+def test_sequences_shorter_than_a_window_are_one_window_each(run_tool: Run, tmp_path: Path) -> None:
     sequences = fasta(tmp_path, random_bases(30, 1), random_bases(40, 2), random_bases(19, 3), random_bases(218, 4))
     options = ("--sequences", sequences, "--window", 200, "--split", "record", "--max-steps", 1, "--threads", 1)
-    code, out, _ = run_pretrain(*options, "--output", tmp_path / "model")
+    code, out, _ = run_tool("pretrain", *options, "--output", tmp_path / "model")
     assert code == 0
     assert "Read 4 records of 307 bases: 3 windows" in out
     assert "records left out that have under 20 bases: 1\n" in out
@@ -229,12 +222,12 @@ def poison(monkeypatch: pytest.MonkeyPatch, step: int) -> None:
 
 
 def test_a_divergence_keeps_the_last_good_model_and_its_checkpoint(
-    run_pretrain: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    run_tool: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     names = ("output", "checkpoint", "log", "figure", "card")
     outputs = [part for name in names for part in (f"--{name}", tmp_path / name)]
     poison(monkeypatch, 15)
-    code, _, error = run_pretrain("--sequences", MITOCHONDRION, *SMALL, "--max-steps", 40, *outputs)
+    code, _, error = run_tool("pretrain", "--sequences", MITOCHONDRION, *SMALL, "--max-steps", 40, *outputs)
     check_one_sentence(code, error)
     assert "The training diverged after step 15: its loss is no number any more" in error
     assert "the best model so far (step 10) is kept" in error
@@ -246,19 +239,19 @@ def test_a_divergence_keeps_the_last_good_model_and_its_checkpoint(
 
 
 def test_a_divergence_before_the_first_measurement_keeps_the_log_alone(
-    run_pretrain: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    run_tool: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     names = ("output", "checkpoint", "log", "figure", "card")
     outputs = [part for name in names for part in (f"--{name}", tmp_path / name)]
     poison(monkeypatch, 2)
-    code, _, error = run_pretrain("--sequences", MITOCHONDRION, *SMALL, "--max-steps", 40, *outputs)
+    code, _, error = run_tool("pretrain", "--sequences", MITOCHONDRION, *SMALL, "--max-steps", 40, *outputs)
     check_one_sentence(code, error)
     assert "no model is kept" in error
     assert [path.name for path in tmp_path.iterdir()] == ["log"]
 
 
 def test_a_checkpoint_between_measurements_never_holds_what_is_no_number(
-    run_pretrain: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    run_tool: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A last gradient without bounds spoils the weights although every loss so far was a number."""
     from dnalm.engine import training_callbacks
@@ -276,7 +269,7 @@ def test_a_checkpoint_between_measurements_never_holds_what_is_no_number(
 
     monkeypatch.setattr(training_callbacks.Progress, "on_step_end", step_end)
     options = ("--sequences", MITOCHONDRION, *SMALL, "--max-steps", 20)
-    code, _, error = run_pretrain(*options, "--output", tmp_path / "m", "--checkpoint", tmp_path / "checkpoint")
+    code, _, error = run_tool("pretrain", *options, "--output", tmp_path / "m", "--checkpoint", tmp_path / "checkpoint")
     check_one_sentence(code, error)
     assert "diverged after step 5" in error
     facts = open_model(tmp_path / "checkpoint").training
@@ -300,7 +293,7 @@ def test_a_batch_too_large_for_the_gpu(refused: Callable[..., str], monkeypatch:
 
 
 def test_the_first_evaluation_is_counted_in_the_time_limit(
-    run_pretrain: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    run_tool: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Steps of 10 s, 58 of an epoch, over nine times as many windows as are measured at the end: some 30 s."""
     from dnalm.engine import training_callbacks
@@ -315,7 +308,7 @@ def test_the_first_evaluation_is_counted_in_the_time_limit(
 
     monkeypatch.setattr(training_callbacks.Limits, "_what_to_do", by_another_clock)
     options = ("--sequences", MITOCHONDRION, "--window", 64, "--batch-size", 4, "--threads", 1)
-    code, out, _ = run_pretrain(*options, "--time-limit", 200 / 3600, "--output", tmp_path / "m")
+    code, out, _ = run_tool("pretrain", *options, "--time-limit", 200 / 3600, "--output", tmp_path / "m")
     assert code == 0
     assert "Stopped after step 17: time limit" in out
 
@@ -333,7 +326,7 @@ def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
     handler = signal.getsignal(signal.SIGTERM)
     outputs = ("--output", folder / "model", "--checkpoint", folder / "checkpoint")
-    assert run(dnalm_pretrain.parser(), dnalm_pretrain.pretrain, [str(part) for part in (*RESUMED, *outputs)]) == 0
+    assert run(dnalm_pretrain.parser(), dnalm_pretrain.main, [str(part) for part in (*RESUMED, *outputs)]) == 0
     signal.signal(signal.SIGTERM, handler)
     return folder / "checkpoint"
 
@@ -477,10 +470,10 @@ def test_a_damaged_state_of_training(
 
 
 def test_a_checkpoint_of_a_run_that_is_over_gives_its_model_again(
-    run_pretrain: Run, checkpoint: Path, tmp_path: Path
+    run_tool: Run, checkpoint: Path, tmp_path: Path
 ) -> None:
     again = ("--resume-from", checkpoint, "--output", tmp_path / "again", "--log", tmp_path / "log")
-    code, out, _ = run_pretrain(*RESUMED, *again)
+    code, out, _ = run_tool("pretrain", *RESUMED, *again)
     assert code == 0
     assert "(step 20)" in out
     assert (tmp_path / "again").read_bytes() == checkpoint.with_name("model").read_bytes()
@@ -535,19 +528,21 @@ def test_a_job_ends_in_time(tmp_path: Path) -> None:
 
 
 def test_a_job_that_is_told_to_end_before_it_trains_leaves_nothing(
-    run_pretrain: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    run_tool: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from dnalm.tasks import pretraining
 
     monkeypatch.setattr(pretraining, "read_windows", lambda options: os.kill(os.getpid(), signal.SIGTERM))
     with pytest.raises(SystemExit) as end:
-        run_pretrain("--sequences", MITOCHONDRION, *SMALL, "--output", tmp_path / "model", "--log", tmp_path / "log")
+        run_tool(
+            "pretrain", "--sequences", MITOCHONDRION, *SMALL, "--output", tmp_path / "model", "--log", tmp_path / "log"
+        )
     assert end.value.code == 128 + signal.SIGTERM
     assert list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.parametrize("moment", range(3))
-def test_a_killed_job_leaves_a_whole_checkpoint(run_pretrain: Run, tmp_path: Path, moment: int) -> None:
+def test_a_killed_job_leaves_a_whole_checkpoint(run_tool: Run, tmp_path: Path, moment: int) -> None:
     """At whatever moment: every third step writes a checkpoint, so that most of the time one is being written."""
     results = tmp_path / "results"
     job = started(results, "--patience", 0)
@@ -560,7 +555,7 @@ def test_a_killed_job_leaves_a_whole_checkpoint(run_pretrain: Run, tmp_path: Pat
     half = [path.name for path in results.iterdir() if path.name != "checkpoint"]
     assert all(name.startswith(".") and name.endswith(".partial") for name in half)
     resumed = ("--resume-from", results / "checkpoint", "--time-limit", 0.0001, "--output", tmp_path / "m")
-    code, out, error = run_pretrain("--sequences", MITOCHONDRION, *LONG, "--patience", 0, *resumed)
+    code, out, error = run_tool("pretrain", "--sequences", MITOCHONDRION, *LONG, "--patience", 0, *resumed)
     assert code == 0, error
     assert kept.training is not None
     stopped = int(out.partition("Stopped after step ")[2].partition(":")[0])

@@ -12,7 +12,7 @@ BY_KIND = ("--group-column", "kind")
 
 
 @pytest.fixture
-def refused(run_compare: Run, tmp_path: Path) -> Callable[..., str]:
+def refused(run_tool: Run, tmp_path: Path) -> Callable[..., str]:
     """Run a job that must be refused, and return its sentence."""
 
     def call(*arguments: object, labels: bool = False) -> str:
@@ -20,7 +20,7 @@ def refused(run_compare: Run, tmp_path: Path) -> Callable[..., str]:
         results.mkdir()
         names = ("output", "groups", "comparisons", *(("classification", "curves") if labels else ()))
         outputs = [part for name in names for part in (f"--{name}", results / name)]
-        code, _, error = run_compare(*arguments, *outputs)
+        code, _, error = run_tool("compare_scores", *arguments, *outputs)
         assert code == 1
         assert error.startswith("dnalm_compare_scores: ")
         assert error.endswith(".\n")

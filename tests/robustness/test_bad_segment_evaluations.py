@@ -22,11 +22,11 @@ def track(path: Path, contig: str = CONTIG, length: int = 16_569, value: float =
 
 
 @pytest.fixture
-def refuses(run_evaluate_segments: Run, tmp_path: Path) -> Refuses:
+def refuses(run_tool: Run, tmp_path: Path) -> Refuses:
     def run(sentence: str, *options: object) -> None:
         given = ["--annotation", FEATURES] if "--annotation" not in options else []
-        code, _, problem = run_evaluate_segments(
-            *options, *given, "--output", tmp_path / "t", "--figure", tmp_path / "f"
+        code, _, problem = run_tool(
+            "evaluate_segments", *options, *given, "--output", tmp_path / "t", "--figure", tmp_path / "f"
         )
         assert code == 1
         assert sentence in problem
@@ -106,8 +106,8 @@ def test_unknown_features(refuses: Refuses) -> None:
     refuses("choose among CDS", "--tracks", TRACK, "--features", " , ")
 
 
-def test_an_output_that_is_an_input(run_evaluate_segments: Run, tmp_path: Path) -> None:
+def test_an_output_that_is_an_input(run_tool: Run, tmp_path: Path) -> None:
     (tmp_path / "a.bed").write_text(FEATURES.read_text())
     options = ["--tracks", TRACK, "--annotation", tmp_path / "a.bed", "--output", tmp_path / "a.bed"]
-    assert run_evaluate_segments(*options)[0] == 1
+    assert run_tool("evaluate_segments", *options)[0] == 1
     assert (tmp_path / "a.bed").read_text() == FEATURES.read_text()

@@ -21,12 +21,12 @@ Refuses = Callable[..., None]
 
 
 @pytest.fixture
-def refuses(run_finetune_segments: Run, tmp_path: Path) -> Refuses:
+def refuses(run_tool: Run, tmp_path: Path) -> Refuses:
     def run(sentence: str, *options: object) -> None:
         usual = {"--model": RANDOM, "--genome": GENOME, "--annotation": FEATURES, "--max-steps": 2, "--threads": 1}
         given = [part for name, value in usual.items() if name not in options for part in (name, value)]
         outputs = ["--output", tmp_path / "out_m", "--log", tmp_path / "out_log", "--metrics", tmp_path / "out_metrics"]
-        code, _, problem = run_finetune_segments(*given, *options, *outputs)
+        code, _, problem = run_tool("finetune_segments", *given, *options, *outputs)
         assert code == 1
         assert sentence in problem
         assert problem.count("\n") == 1
@@ -90,12 +90,10 @@ def test_several_processes(refuses: Refuses, monkeypatch: pytest.MonkeyPatch) ->
     refuses("is trained by one process; start it without torchrun")
 
 
-def test_what_is_no_checkpoint_or_one_of_another_training(
-    refuses: Refuses, run_finetune_segments: Run, tmp_path: Path
-) -> None:
+def test_what_is_no_checkpoint_or_one_of_another_training(refuses: Refuses, run_tool: Run, tmp_path: Path) -> None:
     refuses("is no checkpoint", "--resume-from", TEST_DATA / "segmenter.safetensors")
     usual = ["--model", RANDOM, "--genome", GENOME, "--annotation", FEATURES, "--threads", 1, "--max-steps", 2]
-    assert run_finetune_segments(*usual, "--output", tmp_path / "m", "--checkpoint", tmp_path / "c")[0] == 0
+    assert run_tool("finetune_segments", *usual, "--output", tmp_path / "m", "--checkpoint", tmp_path / "c")[0] == 0
     refuses("was trained with --seed 0, now it is 3", "--resume-from", tmp_path / "c", "--seed", 3)
     refuses("of another model or of other features", "--resume-from", tmp_path / "c", "--features", "CDS")
     other = TEST_DATA / "segmenter.safetensors"
@@ -105,13 +103,13 @@ def test_what_is_no_checkpoint_or_one_of_another_training(
 
 
 def test_a_training_that_diverges_keeps_no_model_but_its_log(
-    run_finetune_segments: Run, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+    run_tool: Run, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     monkeypatch.setattr("dnalm.engine.segment_training.GAMMA", float("nan"))
     usual = ["--model", RANDOM, "--genome", GENOME, "--annotation", FEATURES, "--max-steps", 6, "--threads", 1]
     outputs = {name: tmp_path / name for name in ("output", "checkpoint", "metrics", "figure", "log")}
     options = [part for name, path in outputs.items() for part in (f"--{name}", path)]
-    code, _, problem = run_finetune_segments(*usual, *options)
+    code, _, problem = run_tool("finetune_segments", *usual, *options)
     assert code == 1
     assert "its loss is no number any more; no model is kept" in problem
     assert problem.count("\n") == 1

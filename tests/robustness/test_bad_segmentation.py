@@ -25,14 +25,14 @@ def written(results: Path) -> tuple[object, ...]:
 
 
 @pytest.fixture
-def refused(run_segment: Run, tmp_path: Path, segmenter_file: Path) -> Refused:
+def refused(run_tool: Run, tmp_path: Path, segmenter_file: Path) -> Refused:
     """Run a job that must be refused, and return its sentence."""
 
     def call(*arguments: object) -> str:
         results = tmp_path / "results"
         results.mkdir()
         model = () if "--model" in arguments else ("--model", segmenter_file)
-        code, _, error = run_segment(*arguments, *model, *written(results))
+        code, _, error = run_tool("segment", *arguments, *model, *written(results))
         assert code == 1
         assert error.startswith("dnalm_segment: ")
         assert error.endswith(".\n")
@@ -159,20 +159,26 @@ def test_bad_settings_of_features_are_refused(
 
 
 def test_without_an_output_nothing_is_done(
-    run_segment: Run, sequences: Callable[[str], Path], segmenter_file: Path
+    run_tool: Run, sequences: Callable[[str], Path], segmenter_file: Path
 ) -> None:
-    code, _, error = run_segment("--sequences", sequences(f">a\n{BASES}\n"), "--model", segmenter_file)
+    code, _, error = run_tool("segment", "--sequences", sequences(f">a\n{BASES}\n"), "--model", segmenter_file)
     assert (code, error.count("\n")) == (1, 1)
     assert "No output is asked for" in error
 
 
 def test_a_folder_of_tracks_that_has_files_is_refused_and_kept(
-    run_segment: Run, sequences: Callable[[str], Path], tmp_path: Path, segmenter_file: Path
+    run_tool: Run, sequences: Callable[[str], Path], tmp_path: Path, segmenter_file: Path
 ) -> None:
     (tmp_path / "tracks").mkdir()
     (tmp_path / "tracks" / "mine").write_text("precious")
-    code, _, error = run_segment(
-        "--sequences", sequences(f">a\n{BASES}\n"), "--model", segmenter_file, "--tracks", tmp_path / "tracks"
+    code, _, error = run_tool(
+        "segment",
+        "--sequences",
+        sequences(f">a\n{BASES}\n"),
+        "--model",
+        segmenter_file,
+        "--tracks",
+        tmp_path / "tracks",
     )
     assert code == 1
     assert "has files in it already" in error
@@ -180,11 +186,11 @@ def test_a_folder_of_tracks_that_has_files_is_refused_and_kept(
 
 
 def test_names_with_blanks_and_bars_are_kept_up_to_the_blank(
-    run_segment: Run, sequences: Callable[[str], Path], tmp_path: Path, segmenter_file: Path
+    run_tool: Run, sequences: Callable[[str], Path], tmp_path: Path, segmenter_file: Path
 ) -> None:
     path = sequences(f">gi|1|ref|NC_1.1| a chromosome\n{BASES}\n>2 a\n{BASES}\n")
-    code, _, error = run_segment(
-        "--sequences", path, "--model", segmenter_file, "--tracks", tmp_path / "t", "--calls", tmp_path / "c"
+    code, _, error = run_tool(
+        "segment", "--sequences", path, "--model", segmenter_file, "--tracks", tmp_path / "t", "--calls", tmp_path / "c"
     )
     assert (code, error) == (0, "")
     with pyBigWig.open(str(tmp_path / "t" / "CDS.bw")) as track:
@@ -193,12 +199,20 @@ def test_names_with_blanks_and_bars_are_kept_up_to_the_blank(
 
 
 def test_n_every_few_bases_and_short_contigs_leave_what_can_be_read(
-    run_segment: Run, sequences: Callable[[str], Path], tmp_path: Path, segmenter_file: Path
+    run_tool: Run, sequences: Callable[[str], Path], tmp_path: Path, segmenter_file: Path
 ) -> None:
     """Stretches of 19 bases are read as two windows of 12; contigs that are too short have a line of their own."""
     path = sequences(f">a\n{'ACGTACCGTAGGATCATGCN' * 50}\n" + "".join(f">{x}\n{'ACGTT' * 2}\n" for x in range(30)))
-    code, said, _ = run_segment(
-        "--sequences", path, "--model", segmenter_file, "--summary", tmp_path / "s", "--tracks", tmp_path / "t"
+    code, said, _ = run_tool(
+        "segment",
+        "--sequences",
+        path,
+        "--model",
+        segmenter_file,
+        "--summary",
+        tmp_path / "s",
+        "--tracks",
+        tmp_path / "t",
     )
     assert code == 0
     assert "too short for the model, without data: 30" in said

@@ -28,28 +28,28 @@ def sentence_of(code: int, error: str, folder: Path, tool: str) -> str:
 
 
 @pytest.fixture
-def not_split(run_split: Run, tmp_path: Path) -> Refused:
+def not_split(run_tool: Run, tmp_path: Path) -> Refused:
     """Run a split that must be refused, and return its sentence."""
 
     def call(*arguments: object) -> str:
         results = tmp_path / "results"
         results.mkdir()
         places = ("--output-directory", results / "shards", "--table", results / "table")
-        code, _, error = run_split(*arguments, *places)
+        code, _, error = run_tool("split", *arguments, *places)
         return sentence_of(code, error, results, "dnalm_split")
 
     return call
 
 
 @pytest.fixture
-def not_merged(run_merge: Run, tmp_path: Path) -> Refused:
+def not_merged(run_tool: Run, tmp_path: Path) -> Refused:
     """Run a merge that must be refused, and return its sentence."""
 
     def call(*shards: Path) -> str:
         results = tmp_path / "results"
         results.mkdir()
         given = [part for shard in shards for part in ("--shards", shard)]
-        code, _, error = run_merge(*given, "--output", results / "merged", "--table", results / "table")
+        code, _, error = run_tool("merge", *given, "--output", results / "merged", "--table", results / "table")
         return sentence_of(code, error, results, "dnalm_merge")
 
     return call
@@ -100,11 +100,11 @@ def test_a_missing_file_is_not_split(not_split: Refused, tmp_path: Path) -> None
     assert "cannot be read" in not_split("--variants", tmp_path / "absent.vcf")
 
 
-def test_a_folder_with_files_is_left_alone(run_split: Run, tmp_path: Path) -> None:
+def test_a_folder_with_files_is_left_alone(run_tool: Run, tmp_path: Path) -> None:
     (tmp_path / "shards").mkdir()
     (tmp_path / "shards" / "shard_9.fasta").write_text("of an earlier job")
-    code, _, error = run_split(
-        "--sequences", TEST_DATA / "two_genomes.fasta", "--output-directory", tmp_path / "shards"
+    code, _, error = run_tool(
+        "split", "--sequences", TEST_DATA / "two_genomes.fasta", "--output-directory", tmp_path / "shards"
     )
     assert code == 1
     assert "has files in it already" in error
@@ -310,8 +310,8 @@ def test_a_missing_shard_is_told(not_merged: Refused, tmp_path: Path) -> None:
     assert "cannot be read (No such file or directory)" in not_merged(SHARDS / "calls_1.bed", tmp_path / "absent")
 
 
-def test_a_shard_is_not_overwritten(run_merge: Run, tmp_path: Path) -> None:
+def test_a_shard_is_not_overwritten(run_tool: Run, tmp_path: Path) -> None:
     path = tmp_path / "calls.bed"
     path.write_bytes((SHARDS / "calls_1.bed").read_bytes())
-    assert run_merge("--shards", path, "--output", path)[0] == 1
+    assert run_tool("merge", "--shards", path, "--output", path)[0] == 1
     assert path.read_bytes() == (SHARDS / "calls_1.bed").read_bytes()

@@ -21,7 +21,7 @@ CONTIG = "human_mitochondrion"
 
 
 @pytest.fixture
-def refused(run_score: Run, random_model: Path, tmp_path: Path) -> Callable[..., str]:
+def refused(run_tool: Run, random_model: Path, tmp_path: Path) -> Callable[..., str]:
     """Run a job that must be refused, and return its sentence."""
 
     def call(*arguments: object, model: Path = random_model) -> str:
@@ -30,7 +30,7 @@ def refused(run_score: Run, random_model: Path, tmp_path: Path) -> Callable[...,
         outputs: list[object] = ["--output-table", results / "table", "--figure", results / "figure"]
         if "--variants" in arguments:
             outputs += ["--output-vcf", results / "vcf"]
-        code, _, error = run_score("--model", model, "--threads", 1, *outputs, *arguments)
+        code, _, error = run_tool("score_variants", "--model", model, "--threads", 1, *outputs, *arguments)
         assert code == 1
         assert error.startswith("dnalm_score_variants: ")
         assert error.endswith(".\n")
@@ -42,12 +42,13 @@ def refused(run_score: Run, random_model: Path, tmp_path: Path) -> Callable[...,
 
 
 @pytest.fixture
-def scored(run_score: Run, random_model: Path, tmp_path: Path) -> Callable[..., tuple[pd.DataFrame, str]]:
+def scored(run_tool: Run, random_model: Path, tmp_path: Path) -> Callable[..., tuple[pd.DataFrame, str]]:
     """Run a job that must do, and return its table and what it said."""
 
     def call(*arguments: object) -> tuple[pd.DataFrame, str]:
-        code, said, error = run_score(
-            *("--model", random_model, "--threads", 1, "--output-table", tmp_path / "table", *arguments)
+        code, said, error = run_tool(
+            "score_variants",
+            *("--model", random_model, "--threads", 1, "--output-table", tmp_path / "table", *arguments),
         )
         assert (code, error) == (0, "")
         return pd.read_csv(tmp_path / "table", sep="\t", keep_default_na=False, na_values=[""]), said
@@ -167,10 +168,10 @@ def test_a_track_goes_with_saturation_alone(refused: Callable[..., str], tmp_pat
     assert "A track goes with saturation" in refused(*OF_VCF, "--track", tmp_path / "track")
 
 
-def test_an_output_that_is_an_input_is_refused(run_score: Run, random_model: Path, tmp_path: Path) -> None:
+def test_an_output_that_is_an_input_is_refused(run_tool: Run, random_model: Path, tmp_path: Path) -> None:
     variants = write(tmp_path / "x.vcf", VARIANTS.read_text())
     options = ("--variants", variants, "--reference", GENOME, "--model", random_model)
-    code, _, error = run_score(*options, "--output-table", tmp_path / "t", "--output-vcf", variants)
+    code, _, error = run_tool("score_variants", *options, "--output-table", tmp_path / "t", "--output-vcf", variants)
     assert code == 1
     assert "is also an input" in error
     assert variants.read_text() == VARIANTS.read_text()

@@ -35,14 +35,14 @@ def rows(path: Path) -> list[list[str]]:
 
 @pytest.mark.parametrize("options", [(), ("--pooling", "none"), ("--dtype", "bfloat16", "--both-strands")])
 def test_two_processes_write_what_one_does(
-    run_embed: Run, random_model: Path, tmp_path: Path, options: tuple[str, ...]
+    run_tool: Run, random_model: Path, tmp_path: Path, options: tuple[str, ...]
 ) -> None:
     sequences = write_sequences(tmp_path / "x.fasta", 200)
     said = []
     for processes in (1, 2):
         outputs = ("--output", tmp_path / f"{processes}.h5ad", "--summary", tmp_path / f"{processes}.tsv")
         given = ("--sequences", sequences, "--model", random_model, "--threads", 1, "--batch-tokens", 64, *outputs)
-        code, out, err = run_embed(*given, *options, "--processes", processes)
+        code, out, err = run_tool("embed", *given, *options, "--processes", processes)
         assert (code, err) == (0, "")
         said.append([line for line in out.splitlines() if " a second" not in line])
     assert "1 thread in each of 2 processes" in said[1][0]
@@ -104,14 +104,14 @@ def test_two_processes_segment_as_one_does(tmp_path: Path, dtype: str) -> None:
 
 
 def test_a_record_that_cannot_be_read_is_said_once_and_leaves_nothing(
-    run_embed: Run, random_model: Path, tmp_path: Path
+    run_tool: Run, random_model: Path, tmp_path: Path
 ) -> None:
     """The first parts are being embedded when it is met."""
     sequences = write_sequences(tmp_path / "x.fasta", 2_000)
     sequences.write_text(sequences.read_text() + ">protein\nMEEPQSDPSV\n")
     (tmp_path / "results").mkdir()
     given = ("--sequences", sequences, "--model", random_model, "--output", tmp_path / "results" / "x.h5ad")
-    code, _, err = run_embed(*given, "--processes", 2, "--threads", 1, "--batch-tokens", 64)
+    code, _, err = run_tool("embed", *given, "--processes", 2, "--threads", 1, "--batch-tokens", 64)
     assert code == 1
     assert "protein" in err
     assert err.count("\n") == 1
@@ -119,11 +119,11 @@ def test_a_record_that_cannot_be_read_is_said_once_and_leaves_nothing(
 
 
 def test_what_a_process_refuses_is_said_as_one_process_says_it(
-    run_embed: Run, random_model: Path, tmp_path: Path
+    run_tool: Run, random_model: Path, tmp_path: Path
 ) -> None:
     (tmp_path / "x.fasta").write_text(f">short\nACGT\n>long\n{'ACGT' * 5_000}\n")
     given = ("--sequences", tmp_path / "x.fasta", "--model", random_model, "--output", tmp_path / "x.h5ad")
-    one, two = (run_embed(*given, "--long-sequences", "fail", "--processes", processes) for processes in (1, 2))
+    one, two = (run_tool("embed", *given, "--long-sequences", "fail", "--processes", processes) for processes in (1, 2))
     assert "Sequence 'long'" in one[2]
     assert (one[0], one[2]) == (two[0], two[2])
 

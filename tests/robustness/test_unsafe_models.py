@@ -68,15 +68,15 @@ def test_code_that_a_model_names_is_not_run_and_nobody_is_asked(hostile: Path, t
     assert not list((tmp_path / "exported").glob("*.py"))
 
 
-def test_nothing_is_written_next_to_a_model(hostile: Path, run_embed: Run, run_export: Run, tmp_path: Path) -> None:
+def test_nothing_is_written_next_to_a_model(hostile: Path, run_tool: Run, tmp_path: Path) -> None:
     def state() -> dict[Path, tuple[int, bytes]]:
         return {path: (path.stat().st_mtime_ns, path.read_bytes()) for path in sorted(hostile.rglob("*"))}
 
     before, folder_changed = state(), hostile.stat().st_mtime_ns
     for dtype in ("float32", "bfloat16", "int8"):
         given = ("--sequences", SEQUENCES, "--model", hostile, "--dtype", dtype)
-        assert run_embed(*given, "--output", tmp_path / dtype)[0] == 0
-    assert run_export("--model", hostile, "--output-directory", tmp_path / "exported")[0] == 0
+        assert run_tool("embed", *given, "--output", tmp_path / dtype)[0] == 0
+    assert run_tool("export_model", "--model", hostile, "--output-directory", tmp_path / "exported")[0] == 0
     assert state() == before
     assert hostile.stat().st_mtime_ns == folder_changed
 
@@ -93,7 +93,7 @@ def pickled(path: Path) -> None:
 @pytest.mark.parametrize("write", [zip_bomb, pickled])
 @pytest.mark.parametrize("place", ["file", "folder"])
 def test_what_is_called_safetensors_and_is_none_is_refused_unread(
-    run_embed: Run, model_folder: ModelFolder, tmp_path: Path, write: Callable[[Path], None], place: str
+    run_tool: Run, model_folder: ModelFolder, tmp_path: Path, write: Callable[[Path], None], place: str
 ) -> None:
     model = weights = tmp_path / "model.safetensors"
     if place == "folder":
@@ -101,14 +101,14 @@ def test_what_is_called_safetensors_and_is_none_is_refused_unread(
         shutil.copytree(model_folder("bert"), model)
         weights = model / "model.safetensors"
     write(weights)
-    code, _, error = run_embed("--sequences", SEQUENCES, "--model", model, "--output", tmp_path / "x")
+    code, _, error = run_tool("embed", "--sequences", SEQUENCES, "--model", model, "--output", tmp_path / "x")
     assert code == 1
     assert "'model.safetensors' is damaged or no model file" in error
     assert error.count("\n") == 1
     assert not (tmp_path / "x").exists()
 
 
-def test_paths_within_a_model_file_reach_nothing(run_embed: Run, random_model: Path, tmp_path: Path) -> None:
+def test_paths_within_a_model_file_reach_nothing(run_tool: Run, random_model: Path, tmp_path: Path) -> None:
     """Names of files and folders in config and tokenizer change no number and open no file."""
     stored = open_model(random_model)
     secret = tmp_path / "secret.json"
@@ -121,7 +121,7 @@ def test_paths_within_a_model_file_reach_nothing(run_embed: Run, random_model: P
     found = []
     for model in (tmp_path / "model", random_model):
         given = ("--sequences", SEQUENCES, "--model", model, "--output-format", "tabular")
-        assert run_embed(*given, "--output", tmp_path / "x")[0] == 0
+        assert run_tool("embed", *given, "--output", tmp_path / "x")[0] == 0
         found.append((tmp_path / "x").read_bytes())
     assert found[0] == found[1]
     assert secret.read_text() == "{}"

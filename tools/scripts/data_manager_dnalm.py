@@ -35,7 +35,7 @@ def parser() -> argparse.ArgumentParser:
     return options
 
 
-def install(arguments: argparse.Namespace) -> None:
+def main(arguments: argparse.Namespace) -> None:
     """Run the task; its heavy imports wait until here."""
     from dnalm.tasks.installation import InstallationOptions
     from dnalm.tasks.installation import install as run_task
@@ -45,4 +45,4 @@ def install(arguments: argparse.Namespace) -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(run(parser(), install, network=True))
+    sys.exit(run(parser(), main, network=True))

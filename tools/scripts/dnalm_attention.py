@@ -25,7 +25,7 @@ def parser() -> argparse.ArgumentParser:
     return options
 
 
-def attention(arguments: argparse.Namespace) -> None:
+def main(arguments: argparse.Namespace) -> None:
     """Run the task; its heavy imports wait until here."""
     from dnalm.tasks.attention import AttentionOptions
     from dnalm.tasks.attention import attention as run_task
@@ -34,4 +34,4 @@ def attention(arguments: argparse.Namespace) -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(run(parser(), attention))
+    sys.exit(run(parser(), main))

@@ -79,7 +79,7 @@ def parser() -> argparse.ArgumentParser:
     return options
 
 
-def compare(arguments: argparse.Namespace) -> None:
+def main(arguments: argparse.Namespace) -> None:
     """Run the task; its heavy imports wait until here."""
     from dnalm.tasks.comparison import ComparisonOptions, compare_scores
 
@@ -87,4 +87,4 @@ def compare(arguments: argparse.Namespace) -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(run(parser(), compare))
+    sys.exit(run(parser(), main))

@@ -75,7 +75,7 @@ def parser() -> argparse.ArgumentParser:
     return options
 
 
-def embed(arguments: argparse.Namespace) -> None:
+def main(arguments: argparse.Namespace) -> None:
     """Run the task; its heavy imports wait until here."""
     from dnalm.tasks.embedding import EmbeddingOptions
     from dnalm.tasks.embedding import embed as run_task
@@ -84,4 +84,4 @@ def embed(arguments: argparse.Namespace) -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(run(parser(), embed))
+    sys.exit(run(parser(), main))

@@ -40,7 +40,7 @@ def parser() -> argparse.ArgumentParser:
     return options
 
 
-def embed_cells(arguments: argparse.Namespace) -> None:
+def main(arguments: argparse.Namespace) -> None:
     """Run the task; its heavy imports wait until here."""
     from dnalm.tasks.cell_embedding import CellEmbeddingOptions
     from dnalm.tasks.cell_embedding import embed_cells as run_task
@@ -49,4 +49,4 @@ def embed_cells(arguments: argparse.Namespace) -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(run(parser(), embed_cells))
+    sys.exit(run(parser(), main))

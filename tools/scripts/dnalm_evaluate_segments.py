@@ -44,7 +44,7 @@ def parser() -> argparse.ArgumentParser:
     return options
 
 
-def evaluate(arguments: argparse.Namespace) -> None:
+def main(arguments: argparse.Namespace) -> None:
     """Run the task; its heavy imports wait until here."""
     from dnalm.tasks.segment_evaluation import EvaluationOptions
     from dnalm.tasks.segment_evaluation import evaluate as run_task
@@ -53,4 +53,4 @@ def evaluate(arguments: argparse.Namespace) -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(run(parser(), evaluate))
+    sys.exit(run(parser(), main))

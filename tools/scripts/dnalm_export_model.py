@@ -19,7 +19,7 @@ def parser() -> argparse.ArgumentParser:
     return options
 
 
-def export_model(arguments: argparse.Namespace) -> None:
+def main(arguments: argparse.Namespace) -> None:
     """Run the task; its heavy imports wait until here."""
     from dnalm.tasks.model_export import ExportOptions
     from dnalm.tasks.model_export import export_model as run_task
@@ -28,4 +28,4 @@ def export_model(arguments: argparse.Namespace) -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(run(parser(), export_model))
+    sys.exit(run(parser(), main))

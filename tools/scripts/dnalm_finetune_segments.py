@@ -90,7 +90,7 @@ def parser() -> argparse.ArgumentParser:
     return options
 
 
-def finetune(arguments: argparse.Namespace) -> None:
+def main(arguments: argparse.Namespace) -> None:
     """Run the task; its heavy imports wait until here."""
     from dnalm.tasks.segment_finetuning import finetune as run_task
     from dnalm.tasks.segment_finetuning_options import SegmentFinetuningOptions
@@ -99,4 +99,4 @@ def finetune(arguments: argparse.Namespace) -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(run(parser(), finetune))
+    sys.exit(run(parser(), main))

@@ -40,7 +40,7 @@ def parser() -> argparse.ArgumentParser:
     return options
 
 
-def generate(arguments: argparse.Namespace) -> None:
+def main(arguments: argparse.Namespace) -> None:
     """Run the task; its heavy imports wait until here."""
     from dnalm.tasks.generation import GenerationOptions
     from dnalm.tasks.generation import generate as run_task
@@ -49,4 +49,4 @@ def generate(arguments: argparse.Namespace) -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(run(parser(), generate))
+    sys.exit(run(parser(), main))

@@ -37,7 +37,7 @@ def parser() -> argparse.ArgumentParser:
     return options
 
 
-def import_model(arguments: argparse.Namespace) -> None:
+def main(arguments: argparse.Namespace) -> None:
     """Run the task; its heavy imports wait until here."""
     from dnalm.tasks.model_import import ImportOptions
     from dnalm.tasks.model_import import import_model as run_task
@@ -46,4 +46,4 @@ def import_model(arguments: argparse.Namespace) -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(run(parser(), import_model))
+    sys.exit(run(parser(), main))

@@ -25,7 +25,7 @@ def parser() -> argparse.ArgumentParser:
     return options
 
 
-def merge(arguments: argparse.Namespace) -> None:
+def main(arguments: argparse.Namespace) -> None:
     """Run the task; its heavy imports wait until here."""
     from dnalm.tasks.merging import MergingOptions
     from dnalm.tasks.merging import merge as run_task
@@ -34,4 +34,4 @@ def merge(arguments: argparse.Namespace) -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(run(parser(), merge))
+    sys.exit(run(parser(), main))

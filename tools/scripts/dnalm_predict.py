@@ -45,7 +45,7 @@ def parser() -> argparse.ArgumentParser:
     return options
 
 
-def predict(arguments: argparse.Namespace) -> None:
+def main(arguments: argparse.Namespace) -> None:
     """Run the task; its heavy imports wait until here."""
     from dnalm.tasks.prediction import PredictionOptions
     from dnalm.tasks.prediction import predict as run_task
@@ -54,4 +54,4 @@ def predict(arguments: argparse.Namespace) -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(run(parser(), predict))
+    sys.exit(run(parser(), main))

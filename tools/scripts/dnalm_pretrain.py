@@ -103,7 +103,7 @@ def parser() -> argparse.ArgumentParser:
     return options
 
 
-def pretrain(arguments: argparse.Namespace) -> None:
+def main(arguments: argparse.Namespace) -> None:
     """Run the task; its heavy imports wait until here."""
     from dnalm.tasks.pretraining import pretrain as run_task
     from dnalm.tasks.pretraining_options import PretrainingOptions
@@ -112,4 +112,4 @@ def pretrain(arguments: argparse.Namespace) -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(run(parser(), pretrain))
+    sys.exit(run(parser(), main))

@@ -71,7 +71,7 @@ def parser() -> argparse.ArgumentParser:
     return options
 
 
-def project(arguments: argparse.Namespace) -> None:
+def main(arguments: argparse.Namespace) -> None:
     """Run the task; its heavy imports wait until here."""
     from dnalm.tasks.projection import ProjectionOptions
     from dnalm.tasks.projection import project as run_task
@@ -80,4 +80,4 @@ def project(arguments: argparse.Namespace) -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(run(parser(), project))
+    sys.exit(run(parser(), main))

@@ -62,7 +62,7 @@ def parser() -> argparse.ArgumentParser:
     return options
 
 
-def remote_embed(arguments: argparse.Namespace) -> None:
+def main(arguments: argparse.Namespace) -> None:
     """Run the task; its heavy imports wait until here, and the environment forgets the token before them."""
     token = os.environ.get("HF_TOKEN", "").strip() or None
     for name in FORGOTTEN:
@@ -75,4 +75,4 @@ def remote_embed(arguments: argparse.Namespace) -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(run(parser(), remote_embed, network=True))
+    sys.exit(run(parser(), main, network=True))

@@ -73,7 +73,7 @@ def parser() -> argparse.ArgumentParser:
     return options
 
 
-def score_variants(arguments: argparse.Namespace) -> None:
+def main(arguments: argparse.Namespace) -> None:
     """Run the task; its heavy imports wait until here."""
     from dnalm.tasks.variant_options import VariantOptions
     from dnalm.tasks.variants import score_variants as run_task
@@ -82,4 +82,4 @@ def score_variants(arguments: argparse.Namespace) -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(run(parser(), score_variants))
+    sys.exit(run(parser(), main))

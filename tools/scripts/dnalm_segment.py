@@ -78,7 +78,7 @@ def parser() -> argparse.ArgumentParser:
     return options
 
 
-def segment(arguments: argparse.Namespace) -> None:
+def main(arguments: argparse.Namespace) -> None:
     """Run the task; its heavy imports wait until here."""
     from dnalm.tasks.segmentation import segment as run_task
     from dnalm.tasks.segmentation_options import SegmentationOptions
@@ -87,4 +87,4 @@ def segment(arguments: argparse.Namespace) -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(run(parser(), segment))
+    sys.exit(run(parser(), main))

@@ -34,7 +34,7 @@ def parser() -> argparse.ArgumentParser:
     return options
 
 
-def split(arguments: argparse.Namespace) -> None:
+def main(arguments: argparse.Namespace) -> None:
     """Run the task; its heavy imports wait until here."""
     from dnalm.tasks.splitting import SplittingOptions
     from dnalm.tasks.splitting import split as run_task
@@ -43,4 +43,4 @@ def split(arguments: argparse.Namespace) -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(run(parser(), split))
+    sys.exit(run(parser(), main))

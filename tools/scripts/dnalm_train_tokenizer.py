@@ -33,7 +33,7 @@ def parser() -> argparse.ArgumentParser:
     return options
 
 
-def train_tokenizer(arguments: argparse.Namespace) -> None:
+def main(arguments: argparse.Namespace) -> None:
     """Run the task; its heavy imports wait until here."""
     from dnalm.tasks.tokenizer_training import TokenizerOptions
     from dnalm.tasks.tokenizer_training import train_tokenizer as run_task
@@ -42,4 +42,4 @@ def train_tokenizer(arguments: argparse.Namespace) -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(run(parser(), train_tokenizer))
+    sys.exit(run(parser(), main))

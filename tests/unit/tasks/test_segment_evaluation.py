@@ -51,9 +51,9 @@ def write_track(path: Path, contigs: dict[str, int], values: dict[str, np.ndarra
     return path
 
 
-def test_metrics_equal_plain_computations(run_evaluate_segments: Run, tmp_path: Path) -> None:
+def test_metrics_equal_plain_computations(run_tool: Run, tmp_path: Path) -> None:
     options = ["--calls", CALLS, *with_tracks(*TRACKS), "--annotation", FEATURES, "--output", tmp_path / "t"]
-    code, said, problem = run_evaluate_segments(*options, "--figure", tmp_path / "f.png")
+    code, said, problem = run_tool("evaluate_segments", *options, "--figure", tmp_path / "f.png")
     assert (code, problem) == (0, "")
     rows = table(tmp_path / "t")
     assert list(rows.index) == ["CDS", "tRNA", "rRNA"]
@@ -90,9 +90,9 @@ def test_the_picture_names_each_metric_once_and_chance_where_there_is_an_auprc()
     assert legend(np.nan, 0.7) == legend(0.6, 0.7) == ["AUPRC", "F1", "MCC", "base rate: AUPRC of chance"]
 
 
-def test_tracks_are_called_where_no_calls_are_given(run_evaluate_segments: Run, tmp_path: Path) -> None:
+def test_tracks_are_called_where_no_calls_are_given(run_tool: Run, tmp_path: Path) -> None:
     options = [*with_tracks(*TRACKS), "--annotation", FEATURES, "--output", tmp_path / "t", "--threshold", "0.6"]
-    assert run_evaluate_segments(*options)[0] == 0
+    assert run_tool("evaluate_segments", *options)[0] == 0
     rows = table(tmp_path / "t")
     with pyBigWig.open(str(TRACKS[0])) as track:
         called = np.float32(track.values(CONTIG, 0, LENGTH, numpy=True)) >= np.float32(0.6)
@@ -101,31 +101,31 @@ def test_tracks_are_called_where_no_calls_are_given(run_evaluate_segments: Run, 
 
 
 def test_results_do_not_depend_on_how_much_is_read_at_once(
-    run_evaluate_segments: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    run_tool: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for calls in ([], ["--calls", CALLS]):
         tables = []
         for chunk in (1 << 20, 997):
             monkeypatch.setattr(segment_evaluation, "CHUNK", chunk)
             options = [*calls, *with_tracks(*TRACKS), "--annotation", FEATURES, "--output", tmp_path / "t"]
-            assert run_evaluate_segments(*options)[0] == 0
+            assert run_tool("evaluate_segments", *options)[0] == 0
             tables.append((tmp_path / "t").read_bytes())
         assert tables[0] == tables[1]
 
 
-def test_equal_runs_give_equal_bytes(run_evaluate_segments: Run, tmp_path: Path) -> None:
+def test_equal_runs_give_equal_bytes(run_tool: Run, tmp_path: Path) -> None:
     found = []
     for name in ("a", "b"):
         options = [*with_tracks(*TRACKS), "--annotation", FEATURES, "--output", tmp_path / name]
-        assert run_evaluate_segments(*options, "--figure", tmp_path / f"{name}.png")[0] == 0
+        assert run_tool("evaluate_segments", *options, "--figure", tmp_path / f"{name}.png")[0] == 0
         found.append((tmp_path / name).read_bytes() + (tmp_path / f"{name}.png").read_bytes())
     assert found[0] == found[1]
 
 
-def test_regions_bound_what_is_evaluated(run_evaluate_segments: Run, tmp_path: Path) -> None:
+def test_regions_bound_what_is_evaluated(run_tool: Run, tmp_path: Path) -> None:
     (tmp_path / "r.bed").write_text(f"{CONTIG}\t3000\t5000\n{CONTIG}\t4000\t6000\n{CONTIG}\t9000\t9100\n")
     options = ["--calls", CALLS, "--annotation", FEATURES, "--regions", tmp_path / "r.bed", "--output", tmp_path / "t"]
-    assert run_evaluate_segments(*options)[0] == 0
+    assert run_tool("evaluate_segments", *options)[0] == 0
     inside = np.zeros(LENGTH, dtype=bool)
     inside[3000:6000] = inside[9000:9100] = True
     rows = table(tmp_path / "t")
@@ -135,27 +135,27 @@ def test_regions_bound_what_is_evaluated(run_evaluate_segments: Run, tmp_path: P
         assert row["mcc"] == pytest.approx(statistics.mcc(truth, calls), rel=1e-5, nan_ok=True)
 
 
-def test_contigs_may_have_other_usual_names(run_evaluate_segments: Run, tmp_path: Path) -> None:
+def test_contigs_may_have_other_usual_names(run_tool: Run, tmp_path: Path) -> None:
     track = write_track(tmp_path / "exon.bw", {"chr2": 2_000}, {"chr2": np.linspace(0, 1, 2_000)})
     (tmp_path / "a.bed").write_text("2\t1500\t2000\texon\n")
     (tmp_path / "r.bed").write_text("2\t1000\t2000\n")
     options = [*with_tracks(track), "--annotation", tmp_path / "a.bed", "--output", tmp_path / "t"]
-    assert run_evaluate_segments(*options, "--regions", tmp_path / "r.bed")[0] == 0
+    assert run_tool("evaluate_segments", *options, "--regions", tmp_path / "r.bed")[0] == 0
     row = table(tmp_path / "t").loc["exon"]
     assert (row["bases"], row["annotated_bases"], row["called_bases"]) == (1_000, 500, 1_000)
     assert row["auprc"] == pytest.approx(1, abs=1e-3)
 
 
-def test_calls_alone_need_a_genome(run_evaluate_segments: Run, tmp_path: Path) -> None:
+def test_calls_alone_need_a_genome(run_tool: Run, tmp_path: Path) -> None:
     options = ["--calls", CALLS, "--annotation", FEATURES, "--output", tmp_path / "t"]
-    code, _, problem = run_evaluate_segments(*options)
+    code, _, problem = run_tool("evaluate_segments", *options)
     assert code == 1
     assert "do not tell how long the contigs are" in problem
-    assert run_evaluate_segments(*options, "--genome", TEST_DATA / "human_mitochondrion.fasta")[0] == 0
+    assert run_tool("evaluate_segments", *options, "--genome", TEST_DATA / "human_mitochondrion.fasta")[0] == 0
     assert table(tmp_path / "t").loc["CDS", "bases"] == LENGTH
 
 
-def test_bases_without_data_are_not_evaluated(run_evaluate_segments: Run, tmp_path: Path) -> None:
+def test_bases_without_data_are_not_evaluated(run_tool: Run, tmp_path: Path) -> None:
     with pyBigWig.open(str(TRACKS[0])) as track:
         scores = track.values(CONTIG, 0, LENGTH, numpy=True)
     with pyBigWig.open(str(tmp_path / "CDS.bw"), "w") as track:
@@ -163,39 +163,37 @@ def test_bases_without_data_are_not_evaluated(run_evaluate_segments: Run, tmp_pa
         track.addEntries(CONTIG, 5_000, values=scores[5_000:].astype(float), span=1, step=1)
     for calls in ([], ["--calls", CALLS]):
         options = [*calls, *with_tracks(tmp_path / "CDS.bw"), "--annotation", FEATURES, "--output", tmp_path / "t"]
-        assert run_evaluate_segments(*options, "--features", "CDS")[0] == 0
+        assert run_tool("evaluate_segments", *options, "--features", "CDS")[0] == 0
         row = table(tmp_path / "t").loc["CDS"]
         assert (row["bases"], row["annotated_bases"]) == (LENGTH - 5_000, truth_of("CDS")[5_000:].sum())
 
 
-def test_contigs_that_the_annotation_does_not_know_are_left_out_and_counted(
-    run_evaluate_segments: Run, tmp_path: Path
-) -> None:
+def test_contigs_that_the_annotation_does_not_know_are_left_out_and_counted(run_tool: Run, tmp_path: Path) -> None:
     contigs = {"chr1": 3_000, "chr2": 2_000}
     values = {contig: np.linspace(0, 1, length) for contig, length in contigs.items()}
     track = write_track(tmp_path / "exon.bw", contigs, values)
     (tmp_path / "a.bed").write_text("chr2\t1500\t2000\texon\nchr3\t1500\t2000\texon\n")
     options = [*with_tracks(track), "--annotation", tmp_path / "a.bed", "--output", tmp_path / "t"]
-    code, said, _ = run_evaluate_segments(*options)
+    code, said, _ = run_tool("evaluate_segments", *options)
     assert code == 0
     assert "Contigs of the annotation on which nothing is evaluated: 1" in said
     assert "Contigs left out because the annotation has no line on them: 1" in said
     assert table(tmp_path / "t").loc["exon", "bases"] == 2_000
 
 
-def test_a_table_says_what_the_annotation_calls_a_feature(run_evaluate_segments: Run, tmp_path: Path) -> None:
+def test_a_table_says_what_the_annotation_calls_a_feature(run_tool: Run, tmp_path: Path) -> None:
     (tmp_path / "names.tsv").write_text("feature\tannotation\ncoding\tCDS\nother\tx\n")
     options = [*with_tracks(TRACKS[0]), "--track-names", "coding", "--annotation", FEATURES]
     options += ["--names", tmp_path / "names.tsv", "--output", tmp_path / "t"]
-    assert run_evaluate_segments(*options)[0] == 0
+    assert run_tool("evaluate_segments", *options)[0] == 0
     assert table(tmp_path / "t").loc["coding", "annotated_bases"] == truth_of("CDS").sum()
 
 
-def test_features_that_cannot_be_measured_say_why(run_evaluate_segments: Run, tmp_path: Path) -> None:
+def test_features_that_cannot_be_measured_say_why(run_tool: Run, tmp_path: Path) -> None:
     (tmp_path / "a.bed").write_text(f"{CONTIG}\t0\t100\tCDS\n{CONTIG}\t200\t300\trRNA\n{CONTIG}\t200\t300\tother\n")
     (tmp_path / "c.bed").write_text(f"{CONTIG}\t0\t100\tCDS\n{CONTIG}\t0\t100\ttRNA\n")
     options = ["--calls", tmp_path / "c.bed", *with_tracks(TRACKS[0]), "--annotation", tmp_path / "a.bed"]
-    code, said, _ = run_evaluate_segments(*options, "--output", tmp_path / "t")
+    code, said, _ = run_tool("evaluate_segments", *options, "--output", tmp_path / "t")
     assert code == 0
     assert dict(table(tmp_path / "t")["status"]) == {"CDS": "ok", "tRNA": "not annotated"}
     assert "no such feature: rRNA (1), other (1)" in said

@@ -39,8 +39,8 @@ def import_options(case: str, folder: Path) -> list[object]:
 
 
 @pytest.mark.parametrize("case", SEGMENTERS)
-def test_published_files_become_a_model_file_with_the_same_numbers(run_import: Run, tmp_path: Path, case: str) -> None:
-    code, said, problem = run_import(*import_options(case, tmp_path), "--licence", NON_COMMERCIAL)
+def test_published_files_become_a_model_file_with_the_same_numbers(run_tool: Run, tmp_path: Path, case: str) -> None:
+    code, said, problem = run_tool("import_model", *import_options(case, tmp_path), "--licence", NON_COMMERCIAL)
     assert (code, problem) == (0, "")
     assert torch.equal(probabilities(tmp_path / "model"), probabilities(PARITY / case))
     facts = dict(line.split("\t")[:2] for line in (tmp_path / "summary").read_text().splitlines())
@@ -51,29 +51,29 @@ def test_published_files_become_a_model_file_with_the_same_numbers(run_import: R
     assert f"architecture: {facts['architecture']}" in said
 
 
-def test_a_config_without_sizes_is_completed_from_the_tensors(run_import: Run, tmp_path: Path) -> None:
+def test_a_config_without_sizes_is_completed_from_the_tensors(run_tool: Run, tmp_path: Path) -> None:
     (tmp_path / "config.json").write_text('{"architectures": ["SegmentEnformer"], "model_type": "something"}')
     options = import_options("segment_enformer", tmp_path)
     options[1] = tmp_path / "config.json"
-    assert run_import(*options)[0] == 0
+    assert run_tool("import_model", *options)[0] == 0
     assert torch.equal(probabilities(tmp_path / "model"), probabilities(PARITY / "segment_enformer"))
 
 
-def test_a_segment_nt_without_its_tokenizer_is_refused(run_import: Run, tmp_path: Path) -> None:
+def test_a_segment_nt_without_its_tokenizer_is_refused(run_tool: Run, tmp_path: Path) -> None:
     options = [part for part in import_options("segment_nt", tmp_path) if "tokenizer" not in str(part)]
     options = [part for part in options if Path(str(part)).name not in TOKENIZER_FILES]
-    code, _, problem = run_import(*options)
+    code, _, problem = run_tool("import_model", *options)
     assert code == 1
     assert "has no tokenizer.json and no vocab.txt" in problem
     assert not (tmp_path / "model").exists()
 
 
 @pytest.mark.parametrize("case", ["segment_nt", "segment_borzoi"])
-def test_an_exported_segmenter_can_be_imported_again(
-    run_import: Run, run_export: Run, tmp_path: Path, case: str
-) -> None:
-    assert run_import(*import_options(case, tmp_path))[0] == 0
-    code, _, problem = run_export("--model", tmp_path / "model", "--output-directory", tmp_path / "exported")
+def test_an_exported_segmenter_can_be_imported_again(run_tool: Run, tmp_path: Path, case: str) -> None:
+    assert run_tool("import_model", *import_options(case, tmp_path))[0] == 0
+    code, _, problem = run_tool(
+        "export_model", "--model", tmp_path / "model", "--output-directory", tmp_path / "exported"
+    )
     assert (code, problem) == (0, "")
     assert torch.equal(probabilities(tmp_path / "exported"), probabilities(PARITY / case))
     assert (tmp_path / "exported" / "tokenizer_config.json").exists() == (case == "segment_nt")

@@ -219,9 +219,10 @@ def test_preparing_again_or_without_vnni_gives_the_same_numbers(
 
 @pytest.mark.parametrize("name", ["llama", "mixtral", "gpt2"])
 def test_models_that_are_no_encoders_are_refused(
-    run_embed: Run, model_folder: Callable[[str], Path], tmp_path: Path, name: str
+    run_tool: Run, model_folder: Callable[[str], Path], tmp_path: Path, name: str
 ) -> None:
-    code, _, error = run_embed(
+    code, _, error = run_tool(
+        "embed",
         *("--sequences", TEST_DATA / "two_genomes.fasta", "--model", model_folder(name)),
         *("--dtype", "int8", "--output", tmp_path / "out.h5ad"),
     )
@@ -231,9 +232,10 @@ def test_models_that_are_no_encoders_are_refused(
 
 
 @pytest.mark.parametrize("representation", ["logits", "lm-head-norm", "kmer", "onehot"])
-def test_int8_is_for_hidden_states(run_embed: Run, random_model: Path, tmp_path: Path, representation: str) -> None:
+def test_int8_is_for_hidden_states(run_tool: Run, random_model: Path, tmp_path: Path, representation: str) -> None:
     given = [] if representation in ("kmer", "onehot") else ["--model", random_model]
-    code, _, error = run_embed(
+    code, _, error = run_tool(
+        "embed",
         *("--sequences", TEST_DATA / "two_genomes.fasta", *given, "--representation", representation),
         *("--dtype", "int8", "--output", tmp_path / "out.h5ad"),
     )
@@ -256,9 +258,10 @@ def test_a_model_that_cannot_be_exported_is_told_in_a_sentence(
         QuantizedEncoder(model, [1])
 
 
-def test_the_entry_script_says_how_near_and_with_what(run_embed: Run, random_model: Path, tmp_path: Path) -> None:
+def test_the_entry_script_says_how_near_and_with_what(run_tool: Run, random_model: Path, tmp_path: Path) -> None:
     output = tmp_path / "out.npz"
-    code, said, error = run_embed(
+    code, said, error = run_tool(
+        "embed",
         *("--sequences", TEST_DATA / "two_genomes.fasta", "--model", random_model, "--dtype", "int8"),
         *("--output", output, "--output-format", "npz"),
     )

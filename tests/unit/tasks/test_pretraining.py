@@ -2,13 +2,13 @@ import json
 import math
 import os
 import signal
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
-from conftest import TEST_DATA, Run, running
+from conftest import REPOSITORY, TEST_DATA, Run
 from dnalm.methods.strands import reverse_complement
 from dnalm.models.presets import PRESETS
 from dnalm.models.registry import load_language_model, new_language_model, trainable
@@ -21,23 +21,15 @@ MITOCHONDRION = TEST_DATA / "human_mitochondrion.fasta"
 SMALL = ("--window", 64, "--batch-size", 4, "--threads", 1, "--evaluate-every", 10)
 
 
-@pytest.fixture
-def run_pretrain(capsys: pytest.CaptureFixture[str]) -> Iterator[Run]:
-    """Run dnalm_pretrain's entry script in this process: exit code, stdout, stderr."""
-    import dnalm_pretrain
-
-    yield from running(dnalm_pretrain.parser, dnalm_pretrain.pretrain, capsys)
-
-
 def rows(path: Path) -> list[dict[str, str]]:
     lines = [line.split("\t") for line in path.read_text().splitlines()]
     return [dict(zip(lines[0], line, strict=True)) for line in lines[1:]]
 
 
-def test_two_runs_with_one_seed_are_the_same_bytes(run_pretrain: Run, tmp_path: Path) -> None:
+def test_two_runs_with_one_seed_are_the_same_bytes(run_tool: Run, tmp_path: Path) -> None:
     for name in ("one", "two"):
         options = ("--sequences", MITOCHONDRION, *SMALL, "--max-steps", 20, "--output", tmp_path / name)
-        assert run_pretrain(*options)[0] == 0
+        assert run_tool("pretrain", *options)[0] == 0
     assert (tmp_path / "one").read_bytes() == (tmp_path / "two").read_bytes()
 
 
@@ -53,7 +45,7 @@ def test_two_runs_with_one_seed_are_the_same_bytes(run_pretrain: Run, tmp_path: 
     ],
 )
 def test_resuming_gives_the_weights_and_the_log_of_the_uninterrupted_run(
-    run_pretrain: Run,
+    run_tool: Run,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
     extra: tuple[object, ...],
@@ -61,8 +53,15 @@ def test_resuming_gives_the_weights_and_the_log_of_the_uninterrupted_run(
     stop: int,
 ) -> None:
     options = ("--sequences", MITOCHONDRION, *SMALL, "--max-steps", 80, *extra)
-    whole = run_pretrain(
-        *options, "--output", tmp_path / "whole", "--checkpoint", tmp_path / "end", "--log", tmp_path / "log"
+    whole = run_tool(
+        "pretrain",
+        *options,
+        "--output",
+        tmp_path / "whole",
+        "--checkpoint",
+        tmp_path / "end",
+        "--log",
+        tmp_path / "log",
     )
     assert whole[0] == 0
     from dnalm.engine import training_callbacks
@@ -80,7 +79,7 @@ def test_resuming_gives_the_weights_and_the_log_of_the_uninterrupted_run(
 
     monkeypatch.setattr(training_callbacks.Limits, "on_step_end", counting)
     limited = ("--time-limit", 1, "--output", tmp_path / "half", "--checkpoint", tmp_path / "middle")
-    code, out, _ = run_pretrain(*options, *limited, "--log", tmp_path / "half log")
+    code, out, _ = run_tool("pretrain", *options, *limited, "--log", tmp_path / "half log")
     monkeypatch.undo()
     assert code == 0
     assert f"Stopped after step {stop}: " in out
@@ -93,7 +92,7 @@ def test_resuming_gives_the_weights_and_the_log_of_the_uninterrupted_run(
         "--log",
         tmp_path / "resumed log",
     )
-    assert run_pretrain(*options, *resumed)[0] == 0
+    assert run_tool("pretrain", *options, *resumed)[0] == 0
     first, second = (open_model(tmp_path / name).read_tensors() for name in ("whole", "resumed"))
     assert all(torch.equal(first[name], tensor) for name, tensor in second.items())
     assert (tmp_path / "whole").read_bytes() == (tmp_path / "resumed").read_bytes()
@@ -101,20 +100,18 @@ def test_resuming_gives_the_weights_and_the_log_of_the_uninterrupted_run(
     assert logs[0] == logs[1]
 
 
-def test_tiny_data_are_learnt_by_heart(run_pretrain: Run, tmp_path: Path) -> None:
+def test_tiny_data_are_learnt_by_heart(run_tool: Run, tmp_path: Path) -> None:
     unit = "".join(np.random.default_rng(1).choice(list("ACGT"), 37))
     (tmp_path / "repeat.fasta").write_text("".join(f">r{n}\n{(unit * 8)[n : n + 200]}\n" for n in range(30)))
     options = ("--sequences", tmp_path / "repeat.fasta", "--split", "random", "--window", 200, "--max-steps", 200)
-    assert run_pretrain(*options, "--threads", 1, "--output", tmp_path / "m", "--log", tmp_path / "log")[0] == 0
+    assert run_tool("pretrain", *options, "--threads", 1, "--output", tmp_path / "m", "--log", tmp_path / "log")[0] == 0
     last = [row for row in rows(tmp_path / "log") if row["split"] == "training"][-1]
     assert float(last["bits_per_base"]) < 0.15
 
 
 def test_the_tutorials_model_has_its_parameters_in_float32() -> None:
     preset = PRESETS["tutorial-105m"]
-    description = json.loads(
-        (Path(__file__).parent.parent / "parity" / "data" / "dnabert2" / "tokenizer.json").read_text()
-    )
+    description = json.loads((REPOSITORY / "tests" / "parity" / "data" / "dnabert2" / "tokenizer.json").read_text())
     config = preset.config | {"torch_dtype": "bfloat16"}
     model = new_language_model(config, {"tokenizer.json": description}, "tutorial", causal=True)
     assert model.with_head is not None
@@ -228,10 +225,10 @@ def test_regions_that_call_a_contig_by_two_names_share_its_bases(tmp_path: Path)
     assert windows.counts["windows_left_out_beside_validation"] >= windows.counts["validation_windows"]
 
 
-def test_bits_per_base_are_those_of_the_model_token_by_token(run_pretrain: Run, tmp_path: Path) -> None:
+def test_bits_per_base_are_those_of_the_model_token_by_token(run_tool: Run, tmp_path: Path) -> None:
     (tmp_path / "s.fasta").write_text(">a\nACGTTGCAACGATNTACCGATAGGAT\n>b\nTTGACCATGACCAGTACCATTAGACAT\n")
     options = ("--sequences", tmp_path / "s.fasta", "--split", "record", "--max-steps", 1, "--window", 30)
-    assert run_pretrain(*options, "--output", tmp_path / "m", "--log", tmp_path / "log")[0] == 0
+    assert run_tool("pretrain", *options, "--output", tmp_path / "m", "--log", tmp_path / "log")[0] == 0
     (row,) = [row for row in rows(tmp_path / "log") if row["split"] == "validation"]
     model = load_language_model(open_model(tmp_path / "m"), head=True)
     found = []
@@ -270,21 +267,21 @@ def test_soft_masked_bases_weigh_less_wherever_they_come_from(tmp_path: Path, ki
     assert windows.weights[1].tolist() == [1.0] * length
 
 
-def test_a_masked_models_bits_per_base_have_a_name_of_their_own(run_pretrain: Run, tmp_path: Path) -> None:
+def test_a_masked_models_bits_per_base_have_a_name_of_their_own(run_tool: Run, tmp_path: Path) -> None:
     sizes = {"hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 16}
     (tmp_path / "c.json").write_text(json.dumps({"model_type": "modernbert"} | sizes))
     model = ("--model-config", tmp_path / "c.json", "--objective", "masked", "--max-steps", 20)
     outputs = ("--output", tmp_path / "m", "--log", tmp_path / "log")
-    code, out, error = run_pretrain("--sequences", MITOCHONDRION, *SMALL, *model, *outputs)
+    code, out, error = run_tool("pretrain", "--sequences", MITOCHONDRION, *SMALL, *model, *outputs)
     assert code == 0, error
     assert "bits a masked base" in out
     assert "masked_bits_per_base" in rows(tmp_path / "log")[0]
     assert "bits_per_base" not in rows(tmp_path / "log")[0]
 
 
-def test_a_card_says_what_the_model_is_and_how_it_was_measured(run_pretrain: Run, tmp_path: Path) -> None:
+def test_a_card_says_what_the_model_is_and_how_it_was_measured(run_tool: Run, tmp_path: Path) -> None:
     options = ("--sequences", MITOCHONDRION, *SMALL, "--max-steps", 10, "--output", tmp_path / "m")
-    assert run_pretrain(*options, "--card", tmp_path / "card", "--log", tmp_path / "log")[0] == 0
+    assert run_tool("pretrain", *options, "--card", tmp_path / "card", "--log", tmp_path / "log")[0] == 0
     card = (tmp_path / "card").read_text()
     assert card.startswith("---\ntags: [dna, biology]\n---\n\n# dnalm-demo\n\n")
     assert "A DNA language model (llama, 107,456 parameters) that reads 10 words, 1,024 at most at once" in card
@@ -295,13 +292,13 @@ def test_a_card_says_what_the_model_is_and_how_it_was_measured(run_pretrain: Run
     assert "Validation is a run of neighbouring windows, with a gap of one window around it" in card
     assert "\n- seed: 0\n" in card
     more = ("--sequences", MITOCHONDRION, *SMALL, "--max-steps", 1, "--continue-from", tmp_path / "m")
-    assert run_pretrain(*more, "--output", tmp_path / "more", "--card", tmp_path / "card")[0] == 0
+    assert run_tool("pretrain", *more, "--output", tmp_path / "more", "--card", tmp_path / "card")[0] == 0
     assert "trained further from another model" in (tmp_path / "card").read_text()
 
 
 @pytest.mark.parametrize("preset", PARAMETERS)
 def test_every_preset_trains_on_after_it_was_measured(
-    run_pretrain: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, preset: str
+    run_tool: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, preset: str
 ) -> None:
     """Each architecture with its objective and words, made small; what measuring leaves behind must not stop it."""
     small = {"hidden_size": 32, "num_hidden_layers": 2, "intermediate_size": 48}
@@ -313,7 +310,7 @@ def test_every_preset_trains_on_after_it_was_measured(
     model = ("--preset", preset, "--model-config", tmp_path / "c.json", "--window", 90, "--batch-size", 4)
     training = ("--sequences", MITOCHONDRION, "--max-steps", 6, "--evaluate-every", 2, "--threads", 1)
     outputs = ("--output", tmp_path / "m", "--log", tmp_path / "log", "--checkpoint", tmp_path / "checkpoint")
-    code, _, error = run_pretrain(*model, *training, *outputs)
+    code, _, error = run_tool("pretrain", *model, *training, *outputs)
     assert code == 0, error
     checkpoint = open_model(tmp_path / "checkpoint")
     moments = [name for name in checkpoint.read_training_tensors() if name.endswith(".exp_avg")]

@@ -52,11 +52,11 @@ def options(folder: Path, *sequences: Path) -> list[object]:
 
 
 @pytest.fixture
-def train(run_train_tokenizer: Run, tmp_path: Path) -> Train:
+def train(run_tool: Run, tmp_path: Path) -> Train:
     """Return a function that trains on files and reads the outputs."""
 
     def call(sequences: list[Path], *more: object) -> Trained:
-        code, out, error = run_train_tokenizer(*options(tmp_path, *sequences), *more)
+        code, out, error = run_tool("train_tokenizer", *options(tmp_path, *sequences), *more)
         assert (code, error) == (0, "")
         trained = Trained(tmp_path)
         assert f"bases per token: {trained.facts['bases_per_token']}" in out
@@ -216,7 +216,7 @@ def test_it_needs_no_torch() -> None:
 
 @pytest.mark.parametrize("kind", [("bpe", "--vocabulary-size", 300), ("kmer", "--k", 3), ("letters",)])
 def test_a_model_is_imported_with_it_and_embeds(
-    train: Train, run_import: Run, run_embed: Run, tmp_path: Path, kind: tuple[Any, ...]
+    train: Train, run_tool: Run, tmp_path: Path, kind: tuple[Any, ...]
 ) -> None:
     trained = train([TWO_GENOMES], "--kind", *kind)
     config = transformers.BertConfig(
@@ -231,9 +231,9 @@ def test_a_model_is_imported_with_it_and_embeds(
     transformers.BertForMaskedLM(config).save_pretrained(tmp_path)
     weights, tokenizer = tmp_path / "model.safetensors", tmp_path / "tokenizer.json"
     files = ("--config", tmp_path / "config.json", "--weights", weights, "--tokenizer-files", tokenizer)
-    assert run_import(*files, "--output", tmp_path / "imported")[0] == 0
+    assert run_tool("import_model", *files, "--output", tmp_path / "imported")[0] == 0
     arguments = ("--sequences", TWO_GENOMES, "--model", tmp_path / "imported", "--output", tmp_path / "x.h5ad")
-    code, out, error = run_embed(*arguments, "--threads", 1)
+    code, out, error = run_tool("embed", *arguments, "--threads", 1)
     assert (code, error) == (0, "")
     assert "Embedded 80 sequences" in out
 
@@ -271,33 +271,40 @@ def test_hugging_faces_tokenizer_reads_it(train: Train, tmp_path: Path, kind: tu
     ],
 )
 def test_what_cannot_be_used_gets_a_sentence_and_leaves_nothing(
-    run_train_tokenizer: Run, tmp_path: Path, content: str | None, more: tuple[object, ...], sentence: str
+    run_tool: Run, tmp_path: Path, content: str | None, more: tuple[object, ...], sentence: str
 ) -> None:
     sequences = TWO_GENOMES
     if content is not None:
         sequences = tmp_path / "in.fasta"
         sequences.write_text(content)
     (tmp_path / "results").mkdir()
-    code, _, error = run_train_tokenizer(*options(tmp_path / "results", sequences), *more)
+    code, _, error = run_tool("train_tokenizer", *options(tmp_path / "results", sequences), *more)
     assert code == 1
     assert sentence in error
     assert error.count("\n") == 1
     assert list((tmp_path / "results").iterdir()) == []
 
 
-def test_the_largest_vocabulary_that_is_told_can_be_had(run_train_tokenizer: Run, train: Train, tmp_path: Path) -> None:
-    _, _, error = run_train_tokenizer(*options(tmp_path, TWO_GENOMES))
+def test_the_largest_vocabulary_that_is_told_can_be_had(run_tool: Run, train: Train, tmp_path: Path) -> None:
+    _, _, error = run_tool("train_tokenizer", *options(tmp_path, TWO_GENOMES))
     (most,) = re.findall("ask for at most ([0-9,]+) or give more", error)
     size = int(most.replace(",", ""))
     assert len(train([TWO_GENOMES], "--vocabulary-size", size).vocabulary) == size
 
 
-def test_an_input_is_not_overwritten(run_train_tokenizer: Run, tmp_path: Path) -> None:
+def test_an_input_is_not_overwritten(run_tool: Run, tmp_path: Path) -> None:
     sequences = fasta(tmp_path / "in.fasta", "ACGT" * 50)
     for option in ("--output", "--table", "--summary"):
         arguments = {"--output": tmp_path / "x"} | {option: sequences}
-        code, _, error = run_train_tokenizer(
-            "--sequences", TWO_GENOMES, "--sequences", sequences, "--kind", "letters", *sum(arguments.items(), ())
+        code, _, error = run_tool(
+            "train_tokenizer",
+            "--sequences",
+            TWO_GENOMES,
+            "--sequences",
+            sequences,
+            "--kind",
+            "letters",
+            *sum(arguments.items(), ()),
         )
         assert code == 1
         assert "is also an input" in error

@@ -2,7 +2,7 @@
 
 import gzip
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +14,7 @@ import pyarrow.parquet as pq
 import pyBigWig
 import pysam
 import pytest
-from conftest import TEST_DATA, Run, running
+from conftest import TEST_DATA, Run
 from dnalm.formats import merged_embeddings, merged_tracks
 from dnalm.formats.bigwig import BigWigWriter, Chromosomes
 
@@ -28,24 +28,16 @@ Merge = Callable[..., str]
 
 
 @pytest.fixture
-def merge(run_merge: Run) -> Merge:
+def merge(run_tool: Run) -> Merge:
     """Merge files into another and return what was said."""
 
     def call(output: Path, *shards: Path) -> str:
         given = [part for shard in shards for part in ("--shards", shard)]
-        code, said, error = run_merge(*given, "--output", output, "--table", output.with_suffix(".table"))
+        code, said, error = run_tool("merge", *given, "--output", output, "--table", output.with_suffix(".table"))
         assert (code, error) == (0, "")
         return said
 
     return call
-
-
-@pytest.fixture
-def run_score(capsys: pytest.CaptureFixture[str]) -> Iterator[Run]:
-    """Run dnalm_score_variants's entry script in this process: exit code, stdout, stderr."""
-    import dnalm_score_variants
-
-    yield from running(dnalm_score_variants.parser, dnalm_score_variants.score_variants, capsys)
 
 
 def pair(kind: str) -> list[Path]:
@@ -59,19 +51,21 @@ def told(path: Path) -> dict[str, Any]:
 @pytest.mark.parametrize("shards", [1, 3, 7])
 @pytest.mark.parametrize("suffix", ["h5ad", "parquet"])
 def test_split_embed_and_merge_equal_one_job(
-    run_split: Run, run_embed: Run, merge: Merge, tmp_path: Path, shards: int, suffix: str
+    run_tool: Run, merge: Merge, tmp_path: Path, shards: int, suffix: str
 ) -> None:
     def embedded(sequences: Path, name: str) -> tuple[Path, Path]:
         places = tmp_path / f"{name}.{suffix}", tmp_path / f"{name}.tsv"
         options = ("--sequences", sequences, "--model", MODEL, "--output-format", suffix, "--threads", 1)
-        assert run_embed(*options, "--output", places[0], "--summary", places[1])[0] == 0
+        assert run_tool("embed", *options, "--output", places[0], "--summary", places[1])[0] == 0
         return places
 
     # Some ids twice, and letters that are mended and counted.
     several = tmp_path / "several.fasta"
     several.write_text(SEQUENCES.read_text() + ">ecoli_100001 again\nACGTRYacgtu\n" + SEQUENCES.read_text()[:2_000])
     whole, summary = embedded(several, "whole")
-    assert run_split("--sequences", several, "--shards", shards, "--output-directory", tmp_path / "shards")[0] == 0
+    assert (
+        run_tool("split", "--sequences", several, "--shards", shards, "--output-directory", tmp_path / "shards")[0] == 0
+    )
     files = sorted((tmp_path / "shards").iterdir())
     assert len(files) == shards
     parts = [embedded(file, file.stem) for file in files]
@@ -100,20 +94,18 @@ def test_split_embed_and_merge_equal_one_job(
 
 
 @pytest.mark.parametrize("shards", [3, 7])
-def test_regions_of_a_genome_in_shards_equal_one_job(
-    run_split: Run, run_embed: Run, merge: Merge, tmp_path: Path, shards: int
-) -> None:
+def test_regions_of_a_genome_in_shards_equal_one_job(run_tool: Run, merge: Merge, tmp_path: Path, shards: int) -> None:
     genome = TEST_DATA / "human_mitochondrion.fasta"
 
     def embedded(regions: Path) -> Path:
         output = tmp_path / f"{regions.stem}_of_{regions.parent.name}.h5ad"
         options = ("--genome", genome, "--regions", regions, "--representation", "kmer", "--output", output)
-        assert run_embed(*options)[0] == 0
+        assert run_tool("embed", *options)[0] == 0
         return output
 
     for number in (1, shards):
         options = ("--genome", genome, "--region-length", 500, "--shards", number)
-        assert run_split(*options, "--output-directory", tmp_path / f"in_{number}")[0] == 0
+        assert run_tool("split", *options, "--output-directory", tmp_path / f"in_{number}")[0] == 0
     parts = [embedded(file) for file in sorted((tmp_path / f"in_{shards}").iterdir())]
     merge(tmp_path / "merged.h5ad", *parts)
     whole, merged = (
@@ -125,18 +117,18 @@ def test_regions_of_a_genome_in_shards_equal_one_job(
 
 
 @pytest.mark.parametrize("shards", [1, 3, 7])
-def test_split_score_and_merge_equal_one_job(
-    run_split: Run, run_score: Run, merge: Merge, tmp_path: Path, shards: int
-) -> None:
+def test_split_score_and_merge_equal_one_job(run_tool: Run, merge: Merge, tmp_path: Path, shards: int) -> None:
     variants, genome = TEST_DATA / "mitochondrial_variants.vcf", TEST_DATA / "human_mitochondrion.fasta"
 
     def scored(variants: Path, name: str) -> tuple[Path, Path]:
         places = tmp_path / f"{name}.vcf.gz", tmp_path / f"{name}.tsv"
         options = ("--variants", variants, "--reference", genome, "--model", MODEL, "--threads", 1)
-        assert run_score(*options, "--output-vcf", places[0], "--output-table", places[1])[0] == 0
+        assert run_tool("score_variants", *options, "--output-vcf", places[0], "--output-table", places[1])[0] == 0
         return places
 
-    assert run_split("--variants", variants, "--shards", shards, "--output-directory", tmp_path / "shards")[0] == 0
+    assert (
+        run_tool("split", "--variants", variants, "--shards", shards, "--output-directory", tmp_path / "shards")[0] == 0
+    )
     parts = [scored(file, file.name.split(".")[0]) for file in sorted((tmp_path / "shards").iterdir())]
     assert len(parts) == shards
     merge(tmp_path / "merged.vcf.gz", *(part[0] for part in parts))
@@ -153,19 +145,17 @@ def test_split_score_and_merge_equal_one_job(
     np.testing.assert_allclose(numbers[0], numbers[1], rtol=0, atol=1e-5 * np.nanmax(np.abs(numbers[0])))
 
 
-def test_tracks_of_a_genome_in_shards_are_those_of_one_job(
-    run_split: Run, run_segment: Run, merge: Merge, tmp_path: Path
-) -> None:
+def test_tracks_of_a_genome_in_shards_are_those_of_one_job(run_tool: Run, merge: Merge, tmp_path: Path) -> None:
     genome = TEST_DATA / "human_mitochondrion.fasta"
     for number in (1, 3):
         options = ("--genome", genome, "--shards", number, "--output-directory", tmp_path / f"in_{number}")
-        assert run_split(*options)[0] == 0
+        assert run_tool("split", *options)[0] == 0
     tracks: dict[str, list[Path]] = {}
     for file in (tmp_path / "in_1" / "shard_1.bed", *sorted((tmp_path / "in_3").iterdir())):
         folder = tmp_path / f"tracks of {file.parent.name} {file.stem}"
         model = TEST_DATA / "segmenter.safetensors"
-        code, _, _ = run_segment(
-            *("--genome", genome, "--regions", file, "--model", model, "--tracks", folder, "--threads", 1)
+        code, _, _ = run_tool(
+            "segment", *("--genome", genome, "--regions", file, "--model", model, "--tracks", folder, "--threads", 1)
         )
         assert code == 0
         tracks.setdefault(file.parent.name, []).append(folder)
@@ -262,10 +252,10 @@ def test_rows_are_grouped_alike_wherever_shards_meet(
     assert ids == expected * 2
 
 
-def test_rows_of_tokens_are_merged(run_embed: Run, merge: Merge, tmp_path: Path) -> None:
+def test_rows_of_tokens_are_merged(run_tool: Run, merge: Merge, tmp_path: Path) -> None:
     (tmp_path / "s.fasta").write_text(">a\nACGTAC\n>b\nACG\n")
     options = ("--sequences", tmp_path / "s.fasta", "--model", MODEL, "--pooling", "none", "--threads", 1)
-    assert run_embed(*options, "--output", tmp_path / "t.h5ad")[0] == 0
+    assert run_tool("embed", *options, "--output", tmp_path / "t.h5ad")[0] == 0
     merge(tmp_path / "m", tmp_path / "t.h5ad", tmp_path / "t.h5ad")
     data = anndata.read_h5ad(tmp_path / "m")
     assert data.obs_names.tolist() == ["a", "a", "b"] * 2

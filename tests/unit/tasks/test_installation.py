@@ -92,7 +92,7 @@ def test_only_what_makes_the_model_is_fetched(
 
 
 def test_licence_and_origin_are_in_the_folder_and_reach_who_reads_the_model(
-    run_install: Run, run_embed: Run, hub: Hub, model_folder: ModelFolder, tmp_path: Path
+    run_install: Run, run_tool: Run, hub: Hub, model_folder: ModelFolder, tmp_path: Path
 ) -> None:
     import anndata
 
@@ -106,7 +106,7 @@ def test_licence_and_origin_are_in_the_folder_and_reach_who_reads_the_model(
     fasta = tmp_path / "a.fasta"
     fasta.write_text(">a\nACGTACGT\n")
     arguments = ["--sequences", fasta, "--model", tmp_path / "models" / row["path"], "--output", tmp_path / "a.h5ad"]
-    assert run_embed(*arguments)[0] == 0
+    assert run_tool("embed", *arguments)[0] == 0
     told = json.dumps(anndata.read_h5ad(tmp_path / "a.h5ad").uns, default=str)
     assert "CC-BY-NC-SA-4.0" in told
     assert published.commit in told
@@ -220,13 +220,13 @@ def test_a_card_that_says_nothing_is_no_obstacle(
 
 
 def test_the_licence_of_an_exported_model_is_that_of_its_weights(
-    run_install: Run, run_export: Run, hub: Hub, tmp_path: Path
+    run_install: Run, run_tool: Run, hub: Hub, tmp_path: Path
 ) -> None:
     """Whoever puts an export on the hub may leave its card out; no model made of it may lose the licence."""
     stored = open_model(TEST_DATA / "random_model.safetensors")
     tensors, nc = stored.read_tensors(), "CC-BY-NC-4.0"
     write_model_file(tmp_path / "model", tensors, stored.config, stored.tokenizer, name="ours", licence=nc)
-    assert run_export("--model", tmp_path / "model", "--output-directory", tmp_path / "exported")[0] == 0
+    assert run_tool("export_model", "--model", tmp_path / "model", "--output-directory", tmp_path / "exported")[0] == 0
     (tmp_path / "exported" / "README.md").unlink()
     hub.add(NAME, tmp_path / "exported")
     for source in (("hub", "--model-id", NAME), ("folder", "--folder", tmp_path / "exported")):

@@ -18,7 +18,9 @@ RUN_ELSEWHERE = {
     "make test": ".ci/run",
     # The endpoint is an example.
     "python scripts/dnalm_remote_embed.py --sequences test-data/two_genomes.fa"
-    "sta --endpoint https://our-endpoint.example.org --consent --output remote.h5ad": "tests/unit/test_remote_embedding.py",
+    "sta --endpoint https://our-endpoint.example.org --consent --output remote.h5ad": (
+        "tests/unit/tasks/test_remote_embedding.py"
+    ),
     "pip install -r scripts/requirements.txt": "Makefile, for the tools' environment",
 }
 

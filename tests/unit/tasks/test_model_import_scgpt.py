@@ -27,7 +27,7 @@ def imported(run: Run, folder: Path, weights: str, output: Path, *others: object
 
 
 @pytest.mark.parametrize("weights", ["model.safetensors", "model_flash.safetensors"])
-def test_published_files_without_names_become_a_model_file(run_import: Run, tmp_path: Path, weights: str) -> None:
+def test_published_files_without_names_become_a_model_file(run_tool: Run, tmp_path: Path, weights: str) -> None:
     for number, name in enumerate(("args.json", "vocab.json", weights)):
         shutil.copy(PARITY / name, tmp_path / f"dataset_{number}.dat")
     config, vocabulary, given = (tmp_path / f"dataset_{number}.dat" for number in range(3))
@@ -41,7 +41,7 @@ def test_published_files_without_names_become_a_model_file(run_import: Run, tmp_
         "--output",
         tmp_path / "model",
     )
-    code, said, problem = run_import(*arguments, "--licence", "MIT", "--summary", tmp_path / "summary")
+    code, said, problem = run_tool("import_model", *arguments, "--licence", "MIT", "--summary", tmp_path / "summary")
     assert (code, problem) == (0, "")
     facts = dict(line.split("\t") for line in (tmp_path / "summary").read_text().splitlines())
     assert facts["architecture"] == "scgpt"
@@ -59,10 +59,10 @@ def test_published_files_without_names_become_a_model_file(run_import: Run, tmp_
     assert float((found - expected["main.embeddings"]).abs().max()) <= 2e-6
 
 
-def test_the_vocabulary_and_weights_must_be_of_one_model(run_import: Run, tmp_path: Path) -> None:
+def test_the_vocabulary_and_weights_must_be_of_one_model(run_tool: Run, tmp_path: Path) -> None:
     shutil.copytree(PUBLISHED, tmp_path / "files")
     shutil.copy(PARITY / "vocab.json", tmp_path / "files" / "vocab.json")
-    code, _, problem = imported(run_import, tmp_path / "files", "model.safetensors", tmp_path / "model")
+    code, _, problem = imported(run_tool, tmp_path / "files", "model.safetensors", tmp_path / "model")
     assert code == 1
     assert "has 203 names, its weights are of 126" in problem
     assert not (tmp_path / "model").exists()
@@ -75,28 +75,30 @@ def test_the_vocabulary_and_weights_must_be_of_one_model(run_import: Run, tmp_pa
         (PUBLISHED / "args.json", "is the config of a model, where a vocab.json is needed"),
     ],
 )
-def test_other_tokenizers_are_refused(run_import: Run, tmp_path: Path, tokenizer: Path, sentence: str) -> None:
+def test_other_tokenizers_are_refused(run_tool: Run, tmp_path: Path, tokenizer: Path, sentence: str) -> None:
     arguments = ("--config", PUBLISHED / "args.json", "--weights", PUBLISHED / "model.safetensors")
-    code, _, problem = run_import(*arguments, "--tokenizer-files", tokenizer, "--output", tmp_path / "model")
+    code, _, problem = run_tool(
+        "import_model", *arguments, "--tokenizer-files", tokenizer, "--output", tmp_path / "model"
+    )
     assert code == 1
     assert sentence in problem
 
 
-def test_a_vocabulary_of_genes_is_no_tokenizer_of_dna(run_import: Run, tmp_path: Path) -> None:
+def test_a_vocabulary_of_genes_is_no_tokenizer_of_dna(run_tool: Run, tmp_path: Path) -> None:
     folder = TEST_DATA / "published_model"
     arguments = ("--config", folder / "config.json", "--weights", folder / "model.safetensors")
-    code, _, problem = run_import(
-        *arguments, "--tokenizer-files", PUBLISHED / "vocab.json", "--output", tmp_path / "model"
+    code, _, problem = run_tool(
+        "import_model", *arguments, "--tokenizer-files", PUBLISHED / "vocab.json", "--output", tmp_path / "model"
     )
     assert code == 1
     assert "is a vocab.json, of which no tokens follow without more files" in problem
 
 
-def test_what_is_exported_is_imported_again(run_import: Run, run_export: Run, tmp_path: Path) -> None:
+def test_what_is_exported_is_imported_again(run_tool: Run, tmp_path: Path) -> None:
     model, folder = TEST_DATA / "scgpt.safetensors", tmp_path / "exported"
-    assert run_export("--model", model, "--output-directory", folder)[0] == 0
+    assert run_tool("export_model", "--model", model, "--output-directory", folder)[0] == 0
     assert {path.name for path in folder.iterdir()} == {"args.json", "vocab.json", "model.safetensors", "README.md"}
-    assert imported(run_import, folder, "model.safetensors", tmp_path / "again")[0] == 0
+    assert imported(run_tool, folder, "model.safetensors", tmp_path / "again")[0] == 0
     first, second = open_model(model), open_model(tmp_path / "again")
     assert (first.config, first.tokenizer) == (second.config, second.tokenizer)
     one, other = first.read_tensors(), second.read_tensors()
@@ -115,7 +117,7 @@ def as_the_authors(folder: Path) -> dict[str, bytes]:
 
 @pytest.mark.parametrize("source", ["folder", "hub"])
 def test_an_admin_installs_the_authors_files(
-    run_install: Run, run_embed_cells: Run, hub: Hub, tmp_path: Path, source: str
+    run_install: Run, run_tool: Run, hub: Hub, tmp_path: Path, source: str
 ) -> None:
     files = as_the_authors(tmp_path)
     if source == "hub":
@@ -135,7 +137,7 @@ def test_an_admin_installs_the_authors_files(
     assert {path.name for path in installed.iterdir()} == {"args.json", "vocab.json", "model.safetensors", "dnalm.json"}
     cells, expected = PARITY / "counts.h5ad", load_file(PARITY / "expected.safetensors")
     arguments = ("--cells", cells, "--model", installed, "--output", tmp_path / "out.h5ad")
-    assert run_embed_cells(*arguments)[0] == 0
+    assert run_tool("embed_cells", *arguments)[0] == 0
     exact = expected["main.deterministic"]
     found = anndata.read_h5ad(tmp_path / "out.h5ad").obsm["X_scGPT"][expected["main.cells"][exact].numpy()]
     assert np.abs(found - expected["main.embeddings"][exact].numpy()).max() <= 2e-6

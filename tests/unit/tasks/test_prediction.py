@@ -31,12 +31,12 @@ def fasta(path: Path, *records: tuple[str, str]) -> Path:
 
 
 @pytest.fixture
-def predicted(run_predict: Run, tmp_path: Path) -> Callable[..., pd.DataFrame]:
+def predicted(run_tool: Run, tmp_path: Path) -> Callable[..., pd.DataFrame]:
     """Predict and return the table."""
 
     def call(*options: object) -> pd.DataFrame:
         output = tmp_path / "predicted.tsv"
-        code, _, error = run_predict("--output", output, *options)
+        code, _, error = run_tool("predict", "--output", output, *options)
         assert (code, error) == (0, "")
         return pd.read_csv(output, sep="\t", keep_default_na=False)
 
@@ -102,13 +102,13 @@ def test_the_test_regressor_tells_gc(predicted: Callable[..., pd.DataFrame]) -> 
 
 
 def test_windows_and_both_strands_are_those_of_embedding(
-    predicted: Callable[..., pd.DataFrame], run_embed: Run, tmp_path: Path
+    predicted: Callable[..., pd.DataFrame], run_tool: Run, tmp_path: Path
 ) -> None:
     """A long sequence: the linear head of the vector that dnalm_embed gives."""
     options = ("--sequences", TEST_DATA / "ecoli.fasta.gz", "--both-strands", "--window-overlap", "0.5")
     table = predicted(*options, "--model", CLASSIFIER)
     assert table["n_windows"].tolist() == [78]
-    run_embed(*options, "--model", CLASSIFIER, "--output", tmp_path / "e.npz", "--output-format", "npz")
+    run_tool("embed", *options, "--model", CLASSIFIER, "--output", tmp_path / "e.npz", "--output-format", "npz")
     vectors = np.load(tmp_path / "e.npz")["embeddings"]
     classifier = load_classifier(open_model(CLASSIFIER))
     expected = softmax(classifier.of_vectors(torch.from_numpy(vectors)).numpy())
@@ -145,18 +145,19 @@ def test_equal_sequences_are_computed_once(
     assert table["probability"][0] == table["probability"][2]
 
 
-def test_equal_runs_give_equal_bytes(run_predict: Run, tmp_path: Path) -> None:
+def test_equal_runs_give_equal_bytes(run_tool: Run, tmp_path: Path) -> None:
     for name in ("first", "second"):
         options = ("--genome", GENOME, "--regions", GENES, "--model", CLASSIFIER, "--bed", tmp_path / f"{name}.bed")
-        assert run_predict(*options, "--output", tmp_path / f"{name}.tsv")[0] == 0
+        assert run_tool("predict", *options, "--output", tmp_path / f"{name}.tsv")[0] == 0
     for suffix in ("tsv", "bed"):
         assert (tmp_path / f"first.{suffix}").read_bytes() == (tmp_path / f"second.{suffix}").read_bytes()
 
 
-def test_what_was_mended_is_told(run_predict: Run, tmp_path: Path) -> None:
+def test_what_was_mended_is_told(run_tool: Run, tmp_path: Path) -> None:
     sequences = fasta(tmp_path / "in.fa", ("a", "acgtRYN"), ("b", "NNN"), ("a", "ACGT" * 1_000))
-    code, said, _ = run_predict(
-        *("--sequences", sequences, "--model", CLASSIFIER, "--long-sequences", "truncate", "--output", tmp_path / "o")
+    code, said, _ = run_tool(
+        "predict",
+        *("--sequences", sequences, "--model", CLASSIFIER, "--long-sequences", "truncate", "--output", tmp_path / "o"),
     )
     assert code == 0
     table = pd.read_csv(tmp_path / "o", sep="\t")
@@ -193,7 +194,7 @@ def test_temperature_and_thresholds_of_the_model_are_used(
     np.testing.assert_allclose(np.log(warm[:, 1] / warm[:, 0]), np.log(second / plain[:, 0]) / 2, atol=1e-4)
 
 
-def test_several_labels_at_once(predicted: Callable[..., pd.DataFrame], run_predict: Run, tmp_path: Path) -> None:
+def test_several_labels_at_once(predicted: Callable[..., pd.DataFrame], run_tool: Run, tmp_path: Path) -> None:
     facts = HeadFacts("multilabel", ("x", "y", "z"), thresholds=(0.5, 0.2, 0.8))
     model = model_file(tmp_path, facts)
     table = predicted("--sequences", WINDOWS, "--model", model)
@@ -203,8 +204,20 @@ def test_several_labels_at_once(predicted: Callable[..., pd.DataFrame], run_pred
     calls = [",".join(np.array(facts.labels)[row >= np.array(facts.thresholds)]) for row in expected]
     assert table["label"].tolist() == calls
     assert len(set(calls)) > 1
-    code, _, _ = run_predict(
-        *("--genome", GENOME, "--regions", GENES, "--model", model, "--output", tmp_path / "o", "--bed", tmp_path / "b")
+    code, _, _ = run_tool(
+        "predict",
+        *(
+            "--genome",
+            GENOME,
+            "--regions",
+            GENES,
+            "--model",
+            model,
+            "--output",
+            tmp_path / "o",
+            "--bed",
+            tmp_path / "b",
+        ),
     )
     assert code == 0
     scores = [int(line.split("\t")[4]) for line in (tmp_path / "b").read_text().splitlines()]
@@ -241,18 +254,20 @@ def test_the_score_of_a_value_is_its_place_in_the_training_targets(
     assert [row[3] for row in rows] == [f"{row.id}|{row.value:.6g}" for row in table.itertuples()]
 
 
-def test_many_labels_are_told_by_the_likeliest(run_predict: Run, tmp_path: Path) -> None:
+def test_many_labels_are_told_by_the_likeliest(run_tool: Run, tmp_path: Path) -> None:
     labels = tuple(f"class {number}" for number in range(10_000))
     model = model_file(tmp_path, HeadFacts("classify", labels))
     few = fasta(tmp_path / "few.fa", *list(zip(*windows(), strict=True))[:5])
-    code, said, _ = run_predict("--sequences", few, "--model", model, "--output", tmp_path / "best")
+    code, said, _ = run_tool("predict", "--sequences", few, "--model", model, "--output", tmp_path / "best")
     assert code == 0
     assert "The model has 10,000 labels: the table has the 5 likeliest of each sequence" in said
     assert "and of 9,980 other labels: 0" in said
     best = pd.read_csv(tmp_path / "best", sep="\t")
     ranks = [name for number in range(1, 6) for name in (f"label_{number}", f"probability_{number}")]
     assert list(best.columns[:14]) == ["id", "status", "label", "probability", *ranks]
-    code, _, _ = run_predict("--sequences", few, "--model", model, "--output", tmp_path / "all", "--columns", "all")
+    code, _, _ = run_tool(
+        "predict", "--sequences", few, "--model", model, "--output", tmp_path / "all", "--columns", "all"
+    )
     assert code == 0
     every = of_labels(pd.read_csv(tmp_path / "all", sep="\t"))
     order = np.argsort(-every, axis=1)[:, :5]
@@ -278,11 +293,11 @@ def test_many_labels_do_not_fill_the_memory(
 
 
 @pytest.mark.parametrize("dtype", ["bfloat16", "int8"])
-def test_a_lower_precision_is_close_and_says_how_close(run_predict: Run, tmp_path: Path, dtype: str) -> None:
+def test_a_lower_precision_is_close_and_says_how_close(run_tool: Run, tmp_path: Path, dtype: str) -> None:
     tables = {}
     for kind in ("float32", dtype):
-        code, said, _ = run_predict(
-            *("--sequences", WINDOWS, "--model", CLASSIFIER, "--dtype", kind, "--output", tmp_path / kind)
+        code, said, _ = run_tool(
+            "predict", *("--sequences", WINDOWS, "--model", CLASSIFIER, "--dtype", kind, "--output", tmp_path / kind)
         )
         assert code == 0
         tables[kind] = of_labels(pd.read_csv(tmp_path / kind, sep="\t"))
@@ -329,12 +344,10 @@ def test_a_published_classifier_equals_plain_transformers(
     np.testing.assert_allclose(of_labels(both), softmax(0.5 * (expected + turned)), rtol=0, atol=1e-5)
 
 
-def test_a_published_classifier_reads_a_sequence_to_its_context(
-    run_predict: Run, published: Path, tmp_path: Path
-) -> None:
+def test_a_published_classifier_reads_a_sequence_to_its_context(run_tool: Run, published: Path, tmp_path: Path) -> None:
     bases = windows()[1][0]
     records = fasta(tmp_path / "in.fa", ("long", bases), ("cut", bases[:117]))
-    code, said, _ = run_predict("--sequences", records, "--model", published, "--output", tmp_path / "o")
+    code, said, _ = run_tool("predict", "--sequences", records, "--model", published, "--output", tmp_path / "o")
     assert code == 0
     assert "The head of this model reads a sequence as a whole" in said
     table = pd.read_csv(tmp_path / "o", sep="\t")
@@ -343,7 +356,7 @@ def test_a_published_classifier_reads_a_sequence_to_its_context(
     assert table["n_tokens"].tolist() == [40, 40]
     np.testing.assert_allclose(of_labels(table)[0], of_labels(table)[1], rtol=0, atol=1e-6)
     options = ("--sequences", records, "--model", published, "--output", tmp_path / "o")
-    code, _, error = run_predict(*options, "--long-sequences", "fail")
+    code, _, error = run_tool("predict", *options, "--long-sequences", "fail")
     assert code == 1
     assert "Sequence 'long' has 201 tokens, the model 'published' reads 40; cut it" in error
 

@@ -77,10 +77,10 @@ def test_one_vector_a_token_is_pooled_here(embedded: Embedded, tmp_path: Path, k
     assert json.loads(found.uns["dnalm"])["model"]["pooled_by"] == "dnalm_remote_embed"
 
 
-def test_the_file_is_as_the_local_tools(embedded: Embedded, run_embed: Run, random_model: Path, tmp_path: Path) -> None:
+def test_the_file_is_as_the_local_tools(embedded: Embedded, run_tool: Run, random_model: Path, tmp_path: Path) -> None:
     remote = embedded(WINDOWS, "--summary", tmp_path / "remote.tsv")
     outputs = ("--output", tmp_path / "local.h5ad", "--summary", tmp_path / "local.tsv")
-    assert run_embed("--sequences", WINDOWS, "--model", random_model, *outputs)[0] == 0
+    assert run_tool("embed", "--sequences", WINDOWS, "--model", random_model, *outputs)[0] == 0
     local = anndata.read_h5ad(tmp_path / "local.h5ad")
     assert remote.obs.columns.tolist() == [*local.obs.columns, "key"]
     assert remote.obs_names.tolist() == local.obs_names.tolist()
@@ -475,9 +475,11 @@ def test_times_are_told_side_by_side(
 
 
 def test_a_local_copy_of_the_served_model_is_seen_to_be_one(
-    run_remote: Run, run_embed: Run, endpoint: EndpointServer, random_model: Path, tmp_path: Path
+    run_remote: Run, run_tool: Run, endpoint: EndpointServer, random_model: Path, tmp_path: Path
 ) -> None:
-    assert run_embed("--sequences", WINDOWS, "--model", random_model, "--output", tmp_path / "local.h5ad")[0] == 0
+    assert (
+        run_tool("embed", "--sequences", WINDOWS, "--model", random_model, "--output", tmp_path / "local.h5ad")[0] == 0
+    )
     local = dict(zip(bases_of(WINDOWS), anndata.read_h5ad(tmp_path / "local.h5ad").X.tolist(), strict=True))
     endpoint.fault_of = lambda sequences: Fault(200, json.dumps([local[bases] for bases in sequences]).encode())
     where = ("--sequences", WINDOWS, "--endpoint", f"{endpoint.url}/pooled", "--consent", "--output", tmp_path / "out")

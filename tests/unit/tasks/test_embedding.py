@@ -30,13 +30,22 @@ def vectors(path: Path) -> np.ndarray:
 
 
 @pytest.fixture
-def embedded(run_embed: Run, random_model: Path, tmp_path: Path) -> Callable[..., np.ndarray]:
+def embedded(run_tool: Run, random_model: Path, tmp_path: Path) -> Callable[..., np.ndarray]:
     """Embed a FASTA file with the demo model and return the vectors."""
 
     def call(sequences: Path, *options: object) -> np.ndarray:
         output = tmp_path / "embedded.npz"
-        code, _, error = run_embed(
-            "--sequences", sequences, "--model", random_model, "--output", output, "--output-format", "npz", *options
+        code, _, error = run_tool(
+            "embed",
+            "--sequences",
+            sequences,
+            "--model",
+            random_model,
+            "--output",
+            output,
+            "--output-format",
+            "npz",
+            *options,
         )
         assert (code, error) == (0, "")
         return vectors(output)
@@ -111,7 +120,7 @@ def test_the_buffer_does_not_change_the_result(
     [("--representation", "kmer", "--k", "8"), ("--layer", *["0", "1", "2"] * 5, "--combine-layers", "concatenate")],
 )
 def test_wide_vectors_wait_in_small_buffers(
-    run_embed: Run, random_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, options: tuple[str, ...]
+    run_tool: Run, random_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, options: tuple[str, ...]
 ) -> None:
     """8,192 vectors of all 8-mers would take 2 GB, and a model's concatenated layers as much."""
     held: list[int] = []
@@ -124,7 +133,7 @@ def test_wide_vectors_wait_in_small_buffers(
     monkeypatch.setattr(embedding, "buffers", watched)
     model = () if "kmer" in options else ("--model", random_model)
     output = ("--output", tmp_path / "x", "--output-format", "npz")
-    assert run_embed("--sequences", WINDOWS, *model, *options, *output)[0] == 0
+    assert run_tool("embed", "--sequences", WINDOWS, *model, *options, *output)[0] == 0
     width = 4**8 if "kmer" in options else 15 * embedding.USUAL_DIMENSIONS
     assert held[0] * width <= embedding.BUFFER_NUMBERS
     assert held[0] >= representations.COMPARED
@@ -135,9 +144,10 @@ def test_threads_do_not_change_the_result(embedded: Callable[..., np.ndarray]) -
     np.testing.assert_allclose(two, one, rtol=0, atol=1e-5 * np.abs(one).max())
 
 
-def test_equal_runs_give_equal_bytes(run_embed: Run, random_model: Path, tmp_path: Path) -> None:
+def test_equal_runs_give_equal_bytes(run_tool: Run, random_model: Path, tmp_path: Path) -> None:
     for name in ("first", "second"):
-        code, _, _ = run_embed(
+        code, _, _ = run_tool(
+            "embed",
             *("--sequences", WINDOWS, "--model", random_model),
             *("--output", tmp_path / f"{name}.h5ad", "--summary", tmp_path / f"{name}.tsv"),
         )
@@ -146,12 +156,12 @@ def test_equal_runs_give_equal_bytes(run_embed: Run, random_model: Path, tmp_pat
         assert (tmp_path / f"first.{suffix}").read_bytes() == (tmp_path / f"second.{suffix}").read_bytes()
 
 
-def test_scanpy_reads_and_analyses_the_h5ad(run_embed: Run, random_model: Path, tmp_path: Path) -> None:
+def test_scanpy_reads_and_analyses_the_h5ad(run_tool: Run, random_model: Path, tmp_path: Path) -> None:
     """What Galaxy's scanpy tools do with it: read, reduce, find neighbours, write."""
     import scanpy
 
     output = tmp_path / "out.h5ad"
-    code, _, _ = run_embed("--sequences", WINDOWS, "--model", random_model, "--output", output)
+    code, _, _ = run_tool("embed", "--sequences", WINDOWS, "--model", random_model, "--output", output)
     assert code == 0
     data = scanpy.read_h5ad(output)
     assert (data.shape, data.X.dtype) == ((80, 64), np.float32)
@@ -166,10 +176,11 @@ def test_scanpy_reads_and_analyses_the_h5ad(run_embed: Run, random_model: Path, 
 
 
 @pytest.mark.filterwarnings("ignore:Observation names are not unique")
-def test_what_was_mended_is_counted_in_every_output(run_embed: Run, random_model: Path, tmp_path: Path) -> None:
+def test_what_was_mended_is_counted_in_every_output(run_tool: Run, random_model: Path, tmp_path: Path) -> None:
     sequences = fasta(tmp_path / "in.fa", ("a", "acgtRYN"), ("b", "AUUG"), ("a", "ACGT" * 1_000), ("c", "acgtRYN"))
     output, summary = tmp_path / "out.h5ad", tmp_path / "out.tsv"
-    code, said, _ = run_embed(
+    code, said, _ = run_tool(
+        "embed",
         *("--sequences", sequences, "--model", random_model, "--long-sequences", "truncate"),
         *("--output", output, "--summary", summary),
     )
@@ -217,9 +228,10 @@ def test_equal_sequences_are_computed_once(
     np.testing.assert_array_equal(found[0], found[2])
 
 
-def test_bfloat16_is_close_and_says_how_close(run_embed: Run, random_model: Path, tmp_path: Path) -> None:
+def test_bfloat16_is_close_and_says_how_close(run_tool: Run, random_model: Path, tmp_path: Path) -> None:
     for dtype in ("float32", "bfloat16"):
-        code, said, _ = run_embed(
+        code, said, _ = run_tool(
+            "embed",
             *("--sequences", WINDOWS, "--model", random_model, "--dtype", dtype),
             *("--output", tmp_path / dtype, "--output-format", "npz"),
         )
@@ -232,9 +244,10 @@ def test_bfloat16_is_close_and_says_how_close(run_embed: Run, random_model: Path
 
 
 def test_cls_of_a_model_that_reads_left_to_right_is_warned_of(
-    run_embed: Run, model_folder: Callable[[str], Path], tmp_path: Path
+    run_tool: Run, model_folder: Callable[[str], Path], tmp_path: Path
 ) -> None:
-    code, said, _ = run_embed(
+    code, said, _ = run_tool(
+        "embed",
         *("--sequences", WINDOWS, "--model", model_folder("llama"), "--pooling", "cls"),
         *("--output", tmp_path / "x.npz", "--output-format", "npz"),
     )

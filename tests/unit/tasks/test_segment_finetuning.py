@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from conftest import TEST_DATA, Run
+from conftest import REPOSITORY, TEST_DATA, Run
 from dnalm.formats.reference import Reference
 from dnalm.models.registry import load_segmenter
 from dnalm.models.sources import open_model
@@ -51,10 +51,10 @@ def spans(places: np.ndarray) -> list[tuple[int, int]]:
     return [(start - left, start + WINDOW + right) for _, start, left, right in places.tolist()]
 
 
-def test_what_can_be_learnt_is_learnt(run_finetune_segments: Run, genome: tuple[Path, Path], tmp_path: Path) -> None:
+def test_what_can_be_learnt_is_learnt(run_tool: Run, genome: tuple[Path, Path], tmp_path: Path) -> None:
     outputs = [part for name in ("metrics", "log", "figure") for part in (f"--{name}", tmp_path / name)]
     options = ["--genome", genome[0], "--annotation", genome[1], "--epochs", 8, *QUICK, "--output", tmp_path / "m"]
-    code, said, problem = run_finetune_segments(*options, *outputs)
+    code, said, problem = run_tool("finetune_segments", *options, *outputs)
     assert (code, problem) == (0, "")
     rows = pd.read_csv(tmp_path / "metrics", sep="\t").set_index("split")
     for side in ("validation", "test"):
@@ -78,10 +78,10 @@ def test_what_can_be_learnt_is_learnt(run_finetune_segments: Run, genome: tuple[
 
 
 def test_metrics_are_those_of_the_written_model_on_the_held_out_windows(
-    run_finetune_segments: Run, genome: tuple[Path, Path], tmp_path: Path, data_of: Callable[..., SegmentData]
+    run_tool: Run, genome: tuple[Path, Path], tmp_path: Path, data_of: Callable[..., SegmentData]
 ) -> None:
     options = ["--genome", genome[0], "--annotation", genome[1], "--max-steps", 4, *QUICK, "--output", tmp_path / "m"]
-    assert run_finetune_segments(*options, "--metrics", tmp_path / "metrics")[0] == 0
+    assert run_tool("finetune_segments", *options, "--metrics", tmp_path / "metrics")[0] == 0
     from dnalm.methods import statistics
 
     segmenter, data = load_segmenter(open_model(tmp_path / "m")), data_of()
@@ -97,24 +97,21 @@ def test_metrics_are_those_of_the_written_model_on_the_held_out_windows(
     assert rows.loc["test", "base_rate"] == pytest.approx(np.concatenate(inside).mean(), rel=1e-4)
 
 
-def test_equal_runs_give_equal_bytes(run_finetune_segments: Run, genome: tuple[Path, Path], tmp_path: Path) -> None:
+def test_equal_runs_give_equal_bytes(run_tool: Run, genome: tuple[Path, Path], tmp_path: Path) -> None:
     found = []
     for name in ("a", "b"):
         options = ["--genome", genome[0], "--annotation", genome[1], "--max-steps", 3, *QUICK]
-        assert (
-            run_finetune_segments(*options, "--output", tmp_path / name, "--metrics", tmp_path / f"{name}.tsv")[0] == 0
-        )
+        options += ["--output", tmp_path / name, "--metrics", tmp_path / f"{name}.tsv"]
+        assert run_tool("finetune_segments", *options)[0] == 0
         found.append((tmp_path / name).read_bytes() + (tmp_path / f"{name}.tsv").read_bytes())
     assert found[0] == found[1]
 
 
-def test_a_frozen_backbone_stays_as_it_is(
-    run_finetune_segments: Run, genome: tuple[Path, Path], tmp_path: Path
-) -> None:
+def test_a_frozen_backbone_stays_as_it_is(run_tool: Run, genome: tuple[Path, Path], tmp_path: Path) -> None:
     before = open_model(RANDOM).read_tensors()
     for backbone in ("frozen", "trained"):
         options = ["--genome", genome[0], "--annotation", genome[1], "--max-steps", 3, *QUICK, "--backbone", backbone]
-        assert run_finetune_segments(*options, "--output", tmp_path / "m")[0] == 0
+        assert run_tool("finetune_segments", *options, "--output", tmp_path / "m")[0] == 0
         after = open_model(tmp_path / "m").read_tensors()
         shared = {name.removeprefix("esm."): tensor for name, tensor in before.items() if "layer.0" in name}
         same = [torch.equal(after[name], tensor) for name, tensor in shared.items() if name in after]
@@ -203,12 +200,12 @@ def test_a_small_genome_has_small_windows(data_of: Callable[..., SegmentData]) -
 
 
 def test_a_resumed_training_equals_one_that_was_not_interrupted(
-    run_finetune_segments: Run, genome: tuple[Path, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    run_tool: Run, genome: tuple[Path, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from dnalm.engine import training
 
     options = ["--genome", genome[0], "--annotation", genome[1], "--max-steps", 8, "--evaluate-every", 2, *QUICK]
-    assert run_finetune_segments(*options, "--output", tmp_path / "whole")[0] == 0
+    assert run_tool("finetune_segments", *options, "--output", tmp_path / "whole")[0] == 0
     usual = training.ModelTrainer._save_checkpoint
 
     def stop_after_four(trainer: training.ModelTrainer, *given: object) -> None:
@@ -219,10 +216,10 @@ def test_a_resumed_training_equals_one_that_was_not_interrupted(
     with monkeypatch.context() as patched:
         patched.setattr(training.ModelTrainer, "_save_checkpoint", stop_after_four)
         first = [*options, "--output", tmp_path / "half", "--checkpoint", tmp_path / "c"]
-        assert run_finetune_segments(*first)[0] == 0
+        assert run_tool("finetune_segments", *first)[0] == 0
     assert (tmp_path / "half").read_bytes() != (tmp_path / "whole").read_bytes()
     second = [*options, "--output", tmp_path / "resumed", "--resume-from", tmp_path / "c"]
-    code, _, problem = run_finetune_segments(*second)
+    code, _, problem = run_tool("finetune_segments", *second)
     assert code == 0, problem
     assert (tmp_path / "resumed").read_bytes() == (tmp_path / "whole").read_bytes()
     # A checkpoint is a segmenter as well.
@@ -230,12 +227,12 @@ def test_a_resumed_training_equals_one_that_was_not_interrupted(
 
 
 def test_a_training_ends_in_time_with_model_and_checkpoint(
-    run_finetune_segments: Run, genome: tuple[Path, Path], tmp_path: Path
+    run_tool: Run, genome: tuple[Path, Path], tmp_path: Path
 ) -> None:
     options = ["--genome", genome[0], "--annotation", genome[1], "--max-steps", 100_000, *QUICK, "--time-limit", 0.001]
     outputs = ["--output", tmp_path / "m", "--checkpoint", tmp_path / "c", "--log", tmp_path / "log"]
     began = time.monotonic()
-    code, said, _ = run_finetune_segments(*options, *outputs)
+    code, said, _ = run_tool("finetune_segments", *options, *outputs)
     assert code == 0
     assert time.monotonic() - began < 120
     assert "time limit" in said
@@ -244,16 +241,16 @@ def test_a_training_ends_in_time_with_model_and_checkpoint(
     assert open_model(tmp_path / "c").training is not None
 
 
-def test_patience_ends_a_training_without_gain(
-    run_finetune_segments: Run, genome: tuple[Path, Path], tmp_path: Path
-) -> None:
+def test_patience_ends_a_training_without_gain(run_tool: Run, genome: tuple[Path, Path], tmp_path: Path) -> None:
     options = ["--genome", genome[0], "--annotation", genome[1], "--learning-rate", 0, "--evaluate-every", 1]
-    code, said, _ = run_finetune_segments(*options, *QUICK[:-1], 2, "--output", tmp_path / "m", "--max-steps", 50)
+    code, said, _ = run_tool(
+        "finetune_segments", *options, *QUICK[:-1], 2, "--output", tmp_path / "m", "--max-steps", 50
+    )
     assert code == 0
     assert "validation did not become better any more" in said
 
 
-def test_licences_are_carried_on(run_finetune_segments: Run, genome: tuple[Path, Path], tmp_path: Path) -> None:
+def test_licences_are_carried_on(run_tool: Run, genome: tuple[Path, Path], tmp_path: Path) -> None:
     from dnalm.models.model_file import write_model_file
 
     stored = open_model(RANDOM)
@@ -261,14 +258,14 @@ def test_licences_are_carried_on(run_finetune_segments: Run, genome: tuple[Path,
         tmp_path / "nc", stored.read_tensors(), stored.config, stored.tokenizer, name="nc", licence="CC-BY-NC-SA-4.0"
     )
     options = ["--genome", genome[0], "--annotation", genome[1], "--max-steps", 1, *QUICK, "--output", tmp_path / "m"]
-    assert run_finetune_segments(*options, "--model", tmp_path / "nc", "--name", "ours")[0] == 0
+    assert run_tool("finetune_segments", *options, "--model", tmp_path / "nc", "--name", "ours")[0] == 0
     made = open_model(tmp_path / "m")
     assert (made.name, made.licence) == ("ours", "CC-BY-NC-SA-4.0")
 
 
 def test_the_demo_segmenter_beats_the_base_rate_where_it_was_not_trained() -> None:
     """The table that its training wrote is kept beside the script that made it."""
-    rows = pd.read_csv(Path(__file__).parent.parent / "make_segmenter.tsv", sep="\t")
+    rows = pd.read_csv(REPOSITORY / "tests" / "make_segmenter.tsv", sep="\t")
     (row,) = rows[(rows["split"] == "test") & (rows["feature"] == "CDS")].to_dict("records")
     assert row["auprc_low"] > row["base_rate"]
     segmenter = load_segmenter(open_model(TEST_DATA / "segmenter.safetensors"))

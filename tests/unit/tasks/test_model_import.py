@@ -65,10 +65,10 @@ def facts(folder: Path) -> dict[str, str]:
 
 @pytest.mark.parametrize("case", PUBLISHED)
 def test_published_files_without_names_become_a_model_file(
-    run_import: Run, nameless: Callable[[Path], Nameless], tmp_path: Path, case: str
+    run_tool: Run, nameless: Callable[[Path], Nameless], tmp_path: Path, case: str
 ) -> None:
     files = nameless(PARITY / case)
-    code, out, error = run_import(*files.arguments("--name", "a model", "--licence", "CC-BY-NC-SA-4.0"))
+    code, out, error = run_tool("import_model", *files.arguments("--name", "a model", "--licence", "CC-BY-NC-SA-4.0"))
     assert (code, error) == (0, "")
     stored = open_model(tmp_path / "model")
     assert (stored.name, stored.licence) == ("a model", "CC-BY-NC-SA-4.0")
@@ -89,17 +89,17 @@ def test_published_files_without_names_become_a_model_file(
 
 
 def test_the_order_of_the_tokenizers_files_does_not_matter(
-    run_import: Run, nameless: Callable[[Path], Nameless], tmp_path: Path
+    run_tool: Run, nameless: Callable[[Path], Nameless], tmp_path: Path
 ) -> None:
     files = nameless(PARITY / "nt_v2")
-    run_import(*files.arguments())
+    run_tool("import_model", *files.arguments())
     first = (tmp_path / "model").read_bytes()
     files.files["--tokenizer-files"].reverse()
-    run_import(*files.arguments())
+    run_tool("import_model", *files.arguments())
     assert (tmp_path / "model").read_bytes() == first
 
 
-def test_shards_are_put_together(run_import: Run, nameless: Callable[[Path], Nameless], tmp_path: Path) -> None:
+def test_shards_are_put_together(run_tool: Run, nameless: Callable[[Path], Nameless], tmp_path: Path) -> None:
     files = nameless(PARITY / "nt_v2")
     (whole,) = files.files.pop("--weights")
     files.files["--weights"] = []
@@ -109,32 +109,32 @@ def test_shards_are_put_together(run_import: Run, nameless: Callable[[Path], Nam
         save_file({name: tensors[name] for name in part}, tmp_path / "shard")
         files.add("--weights", (tmp_path / "shard").read_bytes())
     index = files.add("--weights", json.dumps({"weight_map": dict.fromkeys(names, "x")}).encode())
-    assert run_import(*files.arguments())[0] == 0
+    assert run_tool("import_model", *files.arguments())[0] == 0
     assert open_model(tmp_path / "model").read_tensors().keys() == tensors.keys()
     index.write_text(json.dumps({"weight_map": dict.fromkeys([*names, "esm.more"], "x")}))
-    code, _, error = run_import(*files.arguments())
+    code, _, error = run_tool("import_model", *files.arguments())
     assert code == 1
     assert "The index names the tensor 'esm.more', which no file has" in error
 
 
 def test_a_model_without_language_model_head_is_said_to_have_none(
-    run_import: Run, nameless: Callable[[Path], Nameless], tmp_path: Path
+    run_tool: Run, nameless: Callable[[Path], Nameless], tmp_path: Path
 ) -> None:
     files = nameless(PARITY / "nt_v2")
     (weights,) = files.files["--weights"]
     tensors = {name: tensor for name, tensor in load_file(weights).items() if not name.startswith("lm_head")}
     save_file(tensors, weights)
-    assert run_import(*files.arguments())[0] == 0
+    assert run_tool("import_model", *files.arguments())[0] == 0
     assert facts(tmp_path)["head"] == "none"
 
 
 def test_code_named_by_a_config_and_repeated_keys_are_mended_and_said(
-    run_import: Run, nameless: Callable[[Path], Nameless], tmp_path: Path
+    run_tool: Run, nameless: Callable[[Path], Nameless], tmp_path: Path
 ) -> None:
     files = nameless(PARITY / "nt_v2")
     (config,) = files.files["--config"]
     config.write_text(config.read_text().rstrip().removesuffix("}") + ', "hidden_size": 32}')
-    code, out, _ = run_import(*files.arguments())
+    code, out, _ = run_tool("import_model", *files.arguments())
     assert code == 0
     assert "Mended: config.json has the key 'hidden_size' twice: the last value is taken." in out
     assert "no code of a model is ever run" in out
@@ -142,21 +142,21 @@ def test_code_named_by_a_config_and_repeated_keys_are_mended_and_said(
 
 
 def test_code_named_by_a_tokenizer_is_mended_and_said(
-    run_import: Run, nameless: Callable[[Path], Nameless], tmp_path: Path
+    run_tool: Run, nameless: Callable[[Path], Nameless], tmp_path: Path
 ) -> None:
     files = nameless(PARITY / "dnabert2")
     for path in files.files["--tokenizer-files"]:
         content = json.loads(path.read_text())
         if "tokenizer_class" in content:
             path.write_text(json.dumps(content | {"auto_map": {"AutoTokenizer": ["evil.Tokenizer", None]}}))
-    code, out, _ = run_import(*files.arguments())
+    code, out, _ = run_tool("import_model", *files.arguments())
     assert code == 0
     assert "Mended: tokenizer_config.json names code to load (auto_map)" in out
     assert "auto_map" not in open_model(tmp_path / "model").tokenizer["tokenizer_config.json"]
 
 
 def test_an_installed_folder_is_mended_as_it_is_exported(
-    run_export: Run, model_folder: ModelFolder, tmp_path: Path
+    run_tool: Run, model_folder: ModelFolder, tmp_path: Path
 ) -> None:
     folder = tmp_path / "installed"
     shutil.copytree(model_folder("mixtral"), folder)
@@ -164,7 +164,7 @@ def test_an_installed_folder_is_mended_as_it_is_exported(
     strange = {"auto_map": {"AutoModel": "evil.Model"}, "pad_token_id": config["vocab_size"]}
     (folder / "config.json").write_text(json.dumps(config | strange))
     (folder / "tokenizer_config.json").write_text(json.dumps({"auto_map": {"AutoTokenizer": ["evil.Tokenizer", None]}}))
-    code, out, _ = run_export("--model", folder, "--output-directory", tmp_path / "exported")
+    code, out, _ = run_tool("export_model", "--model", folder, "--output-directory", tmp_path / "exported")
     assert code == 0
     assert out.count("Mended: ") == 3
     assert "auto_map" not in (tmp_path / "exported" / "tokenizer_config.json").read_text()
@@ -172,52 +172,48 @@ def test_an_installed_folder_is_mended_as_it_is_exported(
 
 
 def test_a_pad_token_behind_the_vocabulary_is_mended(
-    run_import: Run, run_export: Run, nameless: Callable[[Path], Nameless], model_folder: ModelFolder, tmp_path: Path
+    run_tool: Run, nameless: Callable[[Path], Nameless], model_folder: ModelFolder, tmp_path: Path
 ) -> None:
     files = nameless(model_folder("mixtral"))
     vocabulary_size = json.loads(files.files["--config"][0].read_text())["vocab_size"]
     files.change_config(pad_token_id=vocabulary_size)
-    code, out, _ = run_import(*files.arguments())
+    code, out, _ = run_tool("import_model", *files.arguments())
     assert code == 0
     assert f"Mended: config.json pads with the token {vocabulary_size}" in out
-    assert run_export("--model", tmp_path / "model", "--output-directory", tmp_path / "exported")[0] == 0
+    assert run_tool("export_model", "--model", tmp_path / "model", "--output-directory", tmp_path / "exported")[0] == 0
     transformers.AutoModelForCausalLM.from_pretrained(tmp_path / "exported", trust_remote_code=False)
 
 
 @pytest.mark.parametrize("separator", ["\n", ", "])
-def test_features_are_kept(
-    run_import: Run, nameless: Callable[[Path], Nameless], tmp_path: Path, separator: str
-) -> None:
+def test_features_are_kept(run_tool: Run, nameless: Callable[[Path], Nameless], tmp_path: Path, separator: str) -> None:
     (tmp_path / "features").write_text(separator.join(["exon", "intron"]))
     files = nameless(PARITY / "nt_v2")
-    assert run_import(*files.arguments("--features", tmp_path / "features"))[0] == 0
+    assert run_tool("import_model", *files.arguments("--features", tmp_path / "features"))[0] == 0
     assert open_model(tmp_path / "model").labels == (["exon", "intron"] if separator == "\n" else ["exon, intron"])
 
 
 @pytest.mark.parametrize("architecture", ARCHITECTURES)
 def test_from_pretrained_reads_what_is_exported_bit_by_bit(
-    run_import: Run,
-    run_embed: Run,
-    run_export: Run,
+    run_tool: Run,
     nameless: Callable[[Path], Nameless],
     model_folder: ModelFolder,
     tmp_path: Path,
     architecture: str,
 ) -> None:
     folder = model_folder(architecture)
-    assert run_import(*nameless(folder).arguments("--licence", "MIT"))[0] == 0
+    assert run_tool("import_model", *nameless(folder).arguments("--licence", "MIT"))[0] == 0
     imported = (tmp_path / "model").read_bytes()
     (tmp_path / "a.fasta").write_text(">a\nACGTTGCAACGN\n>b\nTTGACA\n")
 
     def embedded(model: Path) -> np.ndarray:
         given = ("--sequences", tmp_path / "a.fasta", "--model", model, "--output-format", "npz")
-        assert run_embed(*given, "--output", tmp_path / "vectors")[0] == 0
+        assert run_tool("embed", *given, "--output", tmp_path / "vectors")[0] == 0
         vectors: np.ndarray = np.load(tmp_path / "vectors", allow_pickle=False)["embeddings"]
         return vectors
 
     vectors = embedded(tmp_path / "model")
     assert (tmp_path / "model").read_bytes() == imported
-    code, out, _ = run_export("--model", tmp_path / "model", "--output-directory", tmp_path / "exported")
+    code, out, _ = run_tool("export_model", "--model", tmp_path / "model", "--output-directory", tmp_path / "exported")
     assert code == 0
     assert "reads it: transformers' from_pretrained" in out
     masked = ARCHITECTURES[architecture][0].endswith("ForMaskedLM")
@@ -236,10 +232,10 @@ def test_from_pretrained_reads_what_is_exported_bit_by_bit(
 
 @pytest.mark.parametrize("case", PUBLISHED)
 def test_auto_tokenizer_reads_what_is_exported(
-    run_import: Run, run_export: Run, nameless: Callable[[Path], Nameless], tmp_path: Path, case: str
+    run_tool: Run, nameless: Callable[[Path], Nameless], tmp_path: Path, case: str
 ) -> None:
-    assert run_import(*nameless(PARITY / case).arguments())[0] == 0
-    assert run_export("--model", tmp_path / "model", "--output-directory", tmp_path / "exported")[0] == 0
+    assert run_tool("import_model", *nameless(PARITY / case).arguments())[0] == 0
+    assert run_tool("export_model", "--model", tmp_path / "model", "--output-directory", tmp_path / "exported")[0] == 0
     tokenizer = transformers.AutoTokenizer.from_pretrained(tmp_path / "exported", trust_remote_code=False)
     sequence = "ACGTTGCAACGATTTACCGATAGG"
     (encoding,) = load_language_model(open_model(tmp_path / "model")).encode([sequence])
@@ -247,35 +243,37 @@ def test_auto_tokenizer_reads_what_is_exported(
 
 
 def test_auto_tokenizer_reads_the_words_of_an_architecture_that_has_others(
-    run_export: Run, model_folder: ModelFolder, tmp_path: Path
+    run_tool: Run, model_folder: ModelFolder, tmp_path: Path
 ) -> None:
     """BERT's own tokenizer would read a vocabulary of k-mers as pieces of words."""
-    assert run_export("--model", model_folder("bert"), "--output-directory", tmp_path / "exported")[0] == 0
+    assert (
+        run_tool("export_model", "--model", model_folder("bert"), "--output-directory", tmp_path / "exported")[0] == 0
+    )
     tokenizer = transformers.AutoTokenizer.from_pretrained(tmp_path / "exported", trust_remote_code=False)
     (encoding,) = load_language_model(open_model(model_folder("bert"))).encode(["ACGTTGCAACGN"])
     assert tokenizer("ACGTTGCAACGN")["input_ids"] == encoding.ids.tolist()
 
 
 def test_what_is_exported_is_imported_again_bit_by_bit(
-    run_import: Run, run_export: Run, nameless: Callable[[Path], Nameless], tmp_path: Path
+    run_tool: Run, nameless: Callable[[Path], Nameless], tmp_path: Path
 ) -> None:
-    assert run_import(*nameless(PARITY / "dnabert2").arguments())[0] == 0
+    assert run_tool("import_model", *nameless(PARITY / "dnabert2").arguments())[0] == 0
     first = open_model(tmp_path / "model").read_tensors()
-    assert run_export("--model", tmp_path / "model", "--output-directory", tmp_path / "exported")[0] == 0
+    assert run_tool("export_model", "--model", tmp_path / "model", "--output-directory", tmp_path / "exported")[0] == 0
     again = open_model(tmp_path / "exported").read_tensors()
     assert all(torch.equal(tensor, again[name]) for name, tensor in first.items())
     load_language_model(open_model(tmp_path / "exported"), head=True)
 
 
 def test_what_a_model_says_of_itself_outlives_its_export(
-    run_import: Run, run_export: Run, nameless: Callable[[Path], Nameless], tmp_path: Path
+    run_tool: Run, nameless: Callable[[Path], Nameless], tmp_path: Path
 ) -> None:
     """A licence that forbids commercial use among it."""
     files = nameless(PARITY / "dnabert2")
-    assert run_import(*files.arguments("--licence", "CC-BY-NC-SA-4.0"))[0] == 0
+    assert run_tool("import_model", *files.arguments("--licence", "CC-BY-NC-SA-4.0"))[0] == 0
     before = open_model(tmp_path / "model")
-    assert run_export("--model", tmp_path / "model", "--output-directory", tmp_path / "exported")[0] == 0
-    assert run_import(*nameless(tmp_path / "exported").arguments())[0] == 0
+    assert run_tool("export_model", "--model", tmp_path / "model", "--output-directory", tmp_path / "exported")[0] == 0
+    assert run_tool("import_model", *nameless(tmp_path / "exported").arguments())[0] == 0
     again = open_model(tmp_path / "model")
     assert again.licence == "CC-BY-NC-SA-4.0"
     assert again.provenance["exported_from"] == before.provenance
@@ -283,12 +281,10 @@ def test_what_a_model_says_of_itself_outlives_its_export(
     assert (folder.licence, folder.provenance["exported_from"]) == ("CC-BY-NC-SA-4.0", before.provenance)
 
 
-def test_both_say_where_a_model_comes_from(
-    run_import: Run, run_export: Run, nameless: Callable[[Path], Nameless], tmp_path: Path
-) -> None:
+def test_both_say_where_a_model_comes_from(run_tool: Run, nameless: Callable[[Path], Nameless], tmp_path: Path) -> None:
     outputs = ("--output-directory", tmp_path / "exported", "--summary", tmp_path / "of_export")
-    said = [run_import(*nameless(PARITY / "dnabert2").arguments())[1]]
-    said.append(run_export("--model", tmp_path / "model", *outputs)[1])
+    said = [run_tool("import_model", *nameless(PARITY / "dnabert2").arguments())[1]]
+    said.append(run_tool("export_model", "--model", tmp_path / "model", *outputs)[1])
     provenance = open_model(tmp_path / "model").provenance
     for out, table in zip(said, ("summary", "of_export"), strict=True):
         (line,) = (line for line in out.splitlines() if line.startswith("provenance: "))
@@ -298,14 +294,16 @@ def test_both_say_where_a_model_comes_from(
 
 @pytest.mark.parametrize("name", ["../stolen.json", "/", "model.safetensors", "config.json", "run.py"])
 def test_a_model_file_names_no_files_but_a_tokenizers(
-    run_export: Run, random_model: Path, tmp_path: Path, name: str
+    run_tool: Run, random_model: Path, tmp_path: Path, name: str
 ) -> None:
     stored = open_model(random_model)
     strange = str(tmp_path / "stolen.txt") if name == "/" else name
     tokenizer = stored.tokenizer | {strange: "mine"}
     write_model_file(tmp_path / "model", stored.read_tensors(), stored.config, tokenizer, name="hostile")
     before = sorted(tmp_path.rglob("*"))
-    code, _, error = run_export("--model", tmp_path / "model", "--output-directory", tmp_path / "exported")
+    code, _, error = run_tool(
+        "export_model", "--model", tmp_path / "model", "--output-directory", tmp_path / "exported"
+    )
     assert code == 1
     assert f"has the file '{strange[:80]}" in error
     assert "which none has; use an intact model." in error
@@ -314,40 +312,40 @@ def test_a_model_file_names_no_files_but_a_tokenizers(
 
 @pytest.mark.parametrize("said", ["no JSON", "[]", '{"licence": 1}', '{"labels": [1]}', '{"path": "/etc"}'])
 def test_a_damaged_origin_is_refused(
-    run_import: Run, nameless: Callable[[Path], Nameless], tmp_path: Path, said: str
+    run_tool: Run, nameless: Callable[[Path], Nameless], tmp_path: Path, said: str
 ) -> None:
     folder = tmp_path / "published"
     shutil.copytree(PARITY / "dnabert2", folder)
     tensors = load_file(folder / "model.safetensors")
     save_file(tensors, folder / "model.safetensors", {"format": "pt", "dnalm_origin": said})
-    code, _, error = run_import(*nameless(folder).arguments())
+    code, _, error = run_tool("import_model", *nameless(folder).arguments())
     assert code == 1
     assert "is damaged or no model file: " in error
     assert not (tmp_path / "model").exists()
 
 
 def test_an_exported_tokenizer_names_its_special_tokens(
-    run_import: Run, run_export: Run, nameless: Callable[[Path], Nameless], tmp_path: Path
+    run_tool: Run, nameless: Callable[[Path], Nameless], tmp_path: Path
 ) -> None:
-    assert run_import(*nameless(PARITY / "dnabert2").arguments())[0] == 0
-    assert run_export("--model", tmp_path / "model", "--output-directory", tmp_path / "exported")[0] == 0
+    assert run_tool("import_model", *nameless(PARITY / "dnabert2").arguments())[0] == 0
+    assert run_tool("export_model", "--model", tmp_path / "model", "--output-directory", tmp_path / "exported")[0] == 0
     tokenizer = transformers.AutoTokenizer.from_pretrained(tmp_path / "exported", trust_remote_code=False)
     assert (tokenizer.pad_token_id, tokenizer.mask_token_id, tokenizer.unk_token_id) == (3, 4, 0)
 
 
 def test_a_decoder_tied_to_the_embeddings_is_counted_once(
-    run_import: Run, nameless: Callable[[Path], Nameless], tmp_path: Path
+    run_tool: Run, nameless: Callable[[Path], Nameless], tmp_path: Path
 ) -> None:
-    code, out, _ = run_import(*nameless(PARITY / "dnabert2").arguments())
+    code, out, _ = run_tool("import_model", *nameless(PARITY / "dnabert2").arguments())
     assert code == 0
     shapes = {name: tensor.numel() for name, tensor in open_model(tmp_path / "model").read_tensors().items()}
     expected = sum(count for name, count in shapes.items() if name != "cls.predictions.decoder.weight")
     assert f"parameters: {expected:,}" in out
 
 
-def test_a_folder_with_files_in_it_is_left_alone(run_export: Run, random_model: Path, tmp_path: Path) -> None:
+def test_a_folder_with_files_in_it_is_left_alone(run_tool: Run, random_model: Path, tmp_path: Path) -> None:
     (tmp_path / "kept").write_text("mine")
-    code, _, error = run_export("--model", random_model, "--output-directory", tmp_path)
+    code, _, error = run_tool("export_model", "--model", random_model, "--output-directory", tmp_path)
     assert code == 1
     assert "has files in it already; choose a new or an empty one." in error
     assert (tmp_path / "kept").read_text() == "mine"
@@ -355,7 +353,7 @@ def test_a_folder_with_files_in_it_is_left_alone(run_export: Run, random_model: 
 
 @pytest.mark.parametrize("place", ["link", "file", "nowhere/folder", "model/inside", "x" * 300, "."])
 def test_a_folder_that_may_not_be_made_is_refused_in_a_sentence(
-    run_export: Run, model_folder: ModelFolder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, place: str
+    run_tool: Run, model_folder: ModelFolder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, place: str
 ) -> None:
     shutil.copytree(model_folder("bert"), tmp_path / "model")
     (tmp_path / "link").symlink_to(tmp_path / "no" / "where")
@@ -363,7 +361,7 @@ def test_a_folder_that_may_not_be_made_is_refused_in_a_sentence(
     (tmp_path / "here").mkdir()
     monkeypatch.chdir(tmp_path / "here" if place == "." else tmp_path)
     before = sorted(tmp_path.rglob("*"))
-    code, _, error = run_export("--model", tmp_path / "model", "--output-directory", place)
+    code, _, error = run_tool("export_model", "--model", tmp_path / "model", "--output-directory", place)
     assert code == 1
     assert error.count("\n") == 1
     assert error.startswith("dnalm_export_model: ")
@@ -372,52 +370,52 @@ def test_a_folder_that_may_not_be_made_is_refused_in_a_sentence(
 
 @pytest.mark.parametrize("name", ["exported", "exported/summary"])
 def test_a_summary_in_the_place_of_the_export_is_refused(
-    run_export: Run, model_folder: ModelFolder, tmp_path: Path, name: str
+    run_tool: Run, model_folder: ModelFolder, tmp_path: Path, name: str
 ) -> None:
     (tmp_path / "exported").mkdir()
     arguments = ["--model", model_folder("bert"), "--output-directory", tmp_path / "exported"]
-    code, _, error = run_export(*arguments, "--summary", tmp_path / name)
+    code, _, error = run_tool("export_model", *arguments, "--summary", tmp_path / name)
     assert code == 1
     assert "which is to be made; choose another" in error
     assert not list((tmp_path / "exported").iterdir())
 
 
 def test_names_and_licences_are_one_line_wherever_they_are_read(
-    run_import: Run, run_export: Run, nameless: Callable[[Path], Nameless], tmp_path: Path
+    run_tool: Run, nameless: Callable[[Path], Nameless], tmp_path: Path
 ) -> None:
     odd = ["--name", "a\nlicence: MIT", "--licence", "CC\n---\x1b[31m\udcff"]
-    code, out, _ = run_import(*nameless(PARITY / "nt_v2").arguments(*odd))
+    code, out, _ = run_tool("import_model", *nameless(PARITY / "nt_v2").arguments(*odd))
     assert code == 0
     assert "name: a licence: MIT\n" in out
     assert facts(tmp_path)["licence"] == r"CC ---\x1b[31m\udcff"
     assert open_model(tmp_path / "model").licence == r"CC ---\x1b[31m\udcff"
-    assert run_export("--model", tmp_path / "model", "--output-directory", tmp_path / "exported")[0] == 0
+    assert run_tool("export_model", "--model", tmp_path / "model", "--output-directory", tmp_path / "exported")[0] == 0
     lines = (tmp_path / "exported" / "README.md").read_text().splitlines()
     assert lines.count("---") == 2
     assert r"- licence: CC ---\x1b[31m\udcff" in lines
 
 
 def test_half_a_pair_of_surrogates_in_a_config_is_kept(
-    run_import: Run, run_export: Run, nameless: Callable[[Path], Nameless], tmp_path: Path
+    run_tool: Run, nameless: Callable[[Path], Nameless], tmp_path: Path
 ) -> None:
     """JSON can name it, and no file can hold it."""
     files = nameless(PARITY / "nt_v2")
     files.change_config(note="\ud800é")
-    assert run_import(*files.arguments())[0] == 0
+    assert run_tool("import_model", *files.arguments())[0] == 0
     assert open_model(tmp_path / "model").config["note"] == "\ud800é"
-    assert run_export("--model", tmp_path / "model", "--output-directory", tmp_path / "exported")[0] == 0
+    assert run_tool("export_model", "--model", tmp_path / "model", "--output-directory", tmp_path / "exported")[0] == 0
     assert open_model(tmp_path / "exported").config["note"] == "\ud800é"
 
 
 def test_settings_of_numbers_alone_are_no_vocabulary(
-    run_import: Run, nameless: Callable[[Path], Nameless], tmp_path: Path
+    run_tool: Run, nameless: Callable[[Path], Nameless], tmp_path: Path
 ) -> None:
     files = nameless(PARITY / "nt_v2")
     files.files["--tokenizer-files"] = [
         path for path in files.files["--tokenizer-files"] if not path.read_text().startswith("{")
     ]
     files.add("--tokenizer-files", b'{"model_max_length": 100}')
-    assert run_import(*files.arguments())[0] == 0
+    assert run_tool("import_model", *files.arguments())[0] == 0
     assert facts(tmp_path)["context_tokens"] == "100"
 
 
@@ -597,13 +595,13 @@ BAD: dict[str, tuple[Change, str]] = {
 
 @pytest.mark.parametrize("case", BAD)
 def test_files_that_are_no_model_are_refused(
-    run_import: Run, nameless: Callable[[Path], Nameless], tmp_path: Path, case: str
+    run_tool: Run, nameless: Callable[[Path], Nameless], tmp_path: Path, case: str
 ) -> None:
     change, sentence = BAD[case]
     files = nameless(PARITY / "nt_v2")
     change(files)
     before = sorted(tmp_path.iterdir())
-    code, _, error = run_import(*files.arguments())
+    code, _, error = run_tool("import_model", *files.arguments())
     assert code == 1
     assert sentence in error
     assert error.count("\n") == 1
@@ -624,7 +622,7 @@ def test_a_panic_of_the_tokenizers_library_is_told_in_one_line(
 
 
 def test_ids_outside_the_vocabulary_are_refused(
-    run_import: Run, nameless: Callable[[Path], Nameless], tmp_path: Path
+    run_tool: Run, nameless: Callable[[Path], Nameless], tmp_path: Path
 ) -> None:
     """The tokenizer of v1 with more words than the model has embeddings, where its own words are used."""
     files = nameless(PARITY / "nt_v1")
@@ -635,18 +633,18 @@ def test_ids_outside_the_vocabulary_are_refused(
     }
     save_file(small, weights)
     files.change_config(vocab_size=100)
-    code, _, error = run_import(*files.arguments())
+    code, _, error = run_tool("import_model", *files.arguments())
     assert code == 1
     assert "but the model has only 100 tokens" in error
 
 
 def test_features_that_contradict_the_config_are_refused(
-    run_import: Run, nameless: Callable[[Path], Nameless], tmp_path: Path
+    run_tool: Run, nameless: Callable[[Path], Nameless], tmp_path: Path
 ) -> None:
     files = nameless(PARITY / "nt_v2")
     files.change_config(features=["exon", "intron"])
     (tmp_path / "features").write_text("intron\nexon\n")
-    code, _, error = run_import(*files.arguments("--features", tmp_path / "features"))
+    code, _, error = run_tool("import_model", *files.arguments("--features", tmp_path / "features"))
     assert code == 1
     assert "differ from those of the model's config" in error
 
@@ -682,13 +680,13 @@ MADE = {
 
 @pytest.mark.parametrize("name", MADE)
 def test_a_head_of_ours_outlives_export_and_import(
-    run_export: Run, run_import: Run, nameless: Callable[[Path], Nameless], tmp_path: Path, name: str
+    run_tool: Run, nameless: Callable[[Path], Nameless], tmp_path: Path, name: str
 ) -> None:
     model = TEST_DATA / f"{name}.safetensors"
-    code, said, _ = run_export("--model", model, "--output-directory", tmp_path / "exported")
+    code, said, _ = run_tool("export_model", "--model", model, "--output-directory", tmp_path / "exported")
     assert code == 0
     assert "DNA-LM alone: classifier.weight and classifier.bias belong to the mean" in said
-    assert run_import(*nameless(tmp_path / "exported").arguments())[0] == 0
+    assert run_tool("import_model", *nameless(tmp_path / "exported").arguments())[0] == 0
     head, labels = MADE[name]
     assert (facts(tmp_path)["head"], facts(tmp_path)["labels"]) == (head, labels)
     first = load_classifier(open_model(model))
@@ -714,29 +712,33 @@ def published_classifier(model_folder: ModelFolder, tmp_path: Path) -> Path:
 
 
 def test_labels_of_a_published_classifier_can_be_named(
-    run_import: Run, nameless: Callable[[Path], Nameless], published_classifier: Path, tmp_path: Path
+    run_tool: Run, nameless: Callable[[Path], Nameless], published_classifier: Path, tmp_path: Path
 ) -> None:
     files = nameless(published_classifier)
-    assert run_import(*files.arguments())[0] == 0
+    assert run_tool("import_model", *files.arguments())[0] == 0
     assert (facts(tmp_path)["head"], facts(tmp_path)["labels"]) == ("classifier", "LABEL_0, LABEL_1")
     (tmp_path / "names").write_text("other\nenhancer\n")
-    assert run_import(*files.arguments("--features", tmp_path / "names"))[0] == 0
+    assert run_tool("import_model", *files.arguments("--features", tmp_path / "names"))[0] == 0
     stored = open_model(tmp_path / "model")
     assert stored.labels == ["other", "enhancer"]
     assert load_classifier(stored).labels == ("other", "enhancer")
 
 
 def test_names_of_labels_must_fit(
-    run_import: Run, nameless: Callable[[Path], Nameless], published_classifier: Path, tmp_path: Path
+    run_tool: Run, nameless: Callable[[Path], Nameless], published_classifier: Path, tmp_path: Path
 ) -> None:
     files = nameless(published_classifier)
     (tmp_path / "names").write_text("a\nb\nc\n")
     files.change_config(id2label=None)
-    assert "has 2 labels, and 3 are named" in run_import(*files.arguments("--features", tmp_path / "names"))[2]
+    assert (
+        "has 2 labels, and 3 are named"
+        in run_tool("import_model", *files.arguments("--features", tmp_path / "names"))[2]
+    )
     files.change_config(id2label={"0": "x", "1": "y"})
     assert (
-        "differ from those of the model's config" in run_import(*files.arguments("--features", tmp_path / "names"))[2]
+        "differ from those of the model's config"
+        in run_tool("import_model", *files.arguments("--features", tmp_path / "names"))[2]
     )
     files.change_config(hidden_size="wide")
-    code, _, error = run_import(*files.arguments())
+    code, _, error = run_tool("import_model", *files.arguments())
     assert (code, error.count("\n")) == (1, 1)

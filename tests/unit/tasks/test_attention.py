@@ -30,11 +30,11 @@ def fasta(path: Path, *records: tuple[str, str]) -> Path:
 
 
 @pytest.fixture
-def attended(run_attention: Run, tmp_path: Path) -> Callable[..., dict[str, Any]]:
+def attended(run_tool: Run, tmp_path: Path) -> Callable[..., dict[str, Any]]:
     """Make maps, and return the arrays of the npz."""
 
     def call(*options: object) -> dict[str, Any]:
-        code, _, error = run_attention("--output", tmp_path / "maps", "--figure", tmp_path / "png", *options)
+        code, _, error = run_tool("attention", "--output", tmp_path / "maps", "--figure", tmp_path / "png", *options)
         assert (code, error) == (0, "")
         with np.load(tmp_path / "maps", allow_pickle=False) as arrays:
             return dict(arrays)
@@ -135,9 +135,10 @@ def test_a_repeated_id_takes_all_its_sequences(
     assert [found[f"ends_{number}"].max() for number in (0, 1)] == [4, 8]
 
 
-def test_equal_runs_give_equal_bytes(run_attention: Run, random_model: Path, tmp_path: Path) -> None:
+def test_equal_runs_give_equal_bytes(run_tool: Run, random_model: Path, tmp_path: Path) -> None:
     for name in ("first", "second"):
-        code, _, _ = run_attention(
+        code, _, _ = run_tool(
+            "attention",
             *("--sequences", WINDOWS, "--model", random_model, "--ids", "ecoli_103001"),
             *("--output", tmp_path / f"{name}.npz", "--figure", tmp_path / f"{name}.png"),
         )
@@ -147,7 +148,7 @@ def test_equal_runs_give_equal_bytes(run_attention: Run, random_model: Path, tmp
 
 
 def test_the_picture_has_the_first_maps_and_says_so(
-    run_attention: Run, random_model: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+    run_tool: Run, random_model: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     drawn: list[str] = []
 
@@ -160,7 +161,8 @@ def test_the_picture_has_the_first_maps_and_says_so(
     monkeypatch.setattr(attention, "draw_attention", watched)
     monkeypatch.setattr(attention, "MOST_PANELS", 3)
     records = fasta(tmp_path / "in.fa", ("a", "acgtRACGT" * 9), ("b", "TTGACA" * 7))
-    code, said, _ = run_attention(
+    code, said, _ = run_tool(
+        "attention",
         *("--sequences", records, "--model", random_model, "--layers-heads", "1.2,2.1"),
         *("--output", tmp_path / "o", "--figure", tmp_path / "f"),
     )
@@ -174,9 +176,9 @@ def test_the_picture_has_the_first_maps_and_says_so(
         assert json.loads(image.info["Description"])["tool"] == "dnalm_attention"
 
 
-def test_a_picture_is_no_must(run_attention: Run, random_model: Path, tmp_path: Path) -> None:
+def test_a_picture_is_no_must(run_tool: Run, random_model: Path, tmp_path: Path) -> None:
     options = ("--sequences", WINDOWS, "--ids", "ecoli_103001", "--model", random_model)
-    assert run_attention(*options, "--output", tmp_path / "o")[0] == 0
+    assert run_tool("attention", *options, "--output", tmp_path / "o")[0] == 0
     assert [path.name for path in tmp_path.iterdir()] == ["o"]
 
 

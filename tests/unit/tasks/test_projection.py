@@ -21,13 +21,13 @@ METADATA = TEST_DATA / "two_genomes_metadata.tsv"
 
 
 @pytest.fixture
-def mapped(run_project: Run, tmp_path: Path) -> Callable[..., tuple[pd.DataFrame, dict[str, str], str]]:
+def mapped(run_tool: Run, tmp_path: Path) -> Callable[..., tuple[pd.DataFrame, dict[str, str], str]]:
     """Map embeddings and return the table, the statistics and what was said."""
 
     def call(embeddings: Path, *options: object) -> tuple[pd.DataFrame, dict[str, str], str]:
         outputs = {name: tmp_path / name for name in ("output", "table", "statistics")}
         named = [part for name, path in outputs.items() for part in (f"--{name}", path)]
-        code, said, error = run_project("--embeddings", embeddings, *named, *options)
+        code, said, error = run_tool("project", "--embeddings", embeddings, *named, *options)
         assert (code, error) == (0, "")
         table = pd.read_csv(outputs["table"], sep="\t", keep_default_na=False)
         statistics = pd.read_csv(outputs["statistics"], sep="\t", index_col="measure", dtype=str)
@@ -66,10 +66,11 @@ def test_every_format_gives_the_same_map(mapped: Mapped, suffix: str) -> None:
 
 @pytest.mark.parametrize("method", ["pca", "umap", "tsne"])
 @pytest.mark.parametrize("figure_format", ["png", "pdf", "svg"])
-def test_equal_runs_give_equal_bytes(run_project: Run, tmp_path: Path, method: str, figure_format: str) -> None:
+def test_equal_runs_give_equal_bytes(run_tool: Run, tmp_path: Path, method: str, figure_format: str) -> None:
     for name in ("first", "second"):
         (tmp_path / name).mkdir()
-        code, _, _ = run_project(
+        code, _, _ = run_tool(
+            "project",
             *("--embeddings", EMBEDDINGS, "--method", method, "--figure-format", figure_format),
             *("--metadata", METADATA, "--color-by", "genome", "--seed", 3),
             *("--output", tmp_path / name / "map", "--table", tmp_path / name / "table"),
@@ -227,10 +228,11 @@ def test_scaling_changes_what_counts(mapped: Mapped, tmp_path: Path) -> None:
     assert shares["unit-variance"] < 0.5
 
 
-def test_the_picture_says_what_was_done(run_project: Run, tmp_path: Path) -> None:
+def test_the_picture_says_what_was_done(run_tool: Run, tmp_path: Path) -> None:
     options = ("--metadata", METADATA, "--color-by", "genome", "--title", "Windows of two genomes")
     for figure_format in ("svg", "png"):
-        code, said, _ = run_project(
+        code, said, _ = run_tool(
+            "project",
             *("--embeddings", EMBEDDINGS, *options, "--figure-format", figure_format),
             *("--output", tmp_path / f"map.{figure_format}"),
         )
@@ -300,12 +302,13 @@ def test_a_map_needs_no_model_and_pca_no_umap(tmp_path: Path) -> None:
     assert (done.returncode, done.stderr) == (0, "")
 
 
-def test_the_kmer_map_of_two_genomes_sets_them_apart(run_embed: Run, run_project: Run, tmp_path: Path) -> None:
+def test_the_kmer_map_of_two_genomes_sets_them_apart(run_tool: Run, tmp_path: Path) -> None:
     """Real sequence through both tools: composition alone tells E. coli from human."""
     embeddings, statistics = tmp_path / "kmers.h5ad", tmp_path / "statistics.tsv"
     sequences = TEST_DATA / "two_genomes.fasta"
-    assert run_embed("--sequences", sequences, "--representation", "kmer", "--output", embeddings)[0] == 0
-    code, _, _ = run_project(
+    assert run_tool("embed", "--sequences", sequences, "--representation", "kmer", "--output", embeddings)[0] == 0
+    code, _, _ = run_tool(
+        "project",
         *("--embeddings", embeddings, "--metadata", TEST_DATA / "two_genomes_metadata.tsv", "--color-by", "genome"),
         *("--output", tmp_path / "map.png", "--table", tmp_path / "map.tsv", "--statistics", statistics),
     )

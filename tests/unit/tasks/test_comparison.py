@@ -22,13 +22,13 @@ Compared = Callable[..., tuple[dict[str, pd.DataFrame], str]]
 
 
 @pytest.fixture
-def compared(run_compare: Run, tmp_path: Path) -> Compared:
+def compared(run_tool: Run, tmp_path: Path) -> Compared:
     """Compare tables and return the tables that come out, and what was said."""
 
     def call(*options: object, labels: bool = False) -> tuple[dict[str, pd.DataFrame], str]:
         wanted = OUTPUTS if labels else OUTPUTS[:2]
         named = [part for name in wanted for part in (f"--{name}", tmp_path / name)]
-        code, said, error = run_compare(*options, "--output", tmp_path / "picture", *named)
+        code, said, error = run_tool("compare_scores", *options, "--output", tmp_path / "picture", *named)
         assert (code, error) == (0, "")
         read = {name: pd.read_csv(tmp_path / name, sep="\t", keep_default_na=True) for name in wanted}
         return {name: table.set_index(table.columns[0]) for name, table in read.items()}, said
@@ -152,14 +152,15 @@ def test_rows_matched_by_order_skip_both_where_one_has_no_score(compared: Compar
     assert line["mean_of_differences"] == pytest.approx((0.5 + 1 + 1.8) / 3, rel=1e-5)
 
 
-def test_nothing_depends_on_the_order_of_the_rows(run_compare: Run, tmp_path: Path) -> None:
+def test_nothing_depends_on_the_order_of_the_rows(run_tool: Run, tmp_path: Path) -> None:
     for name, seed in (("first", 1), ("second", 2)):
         (tmp_path / name).mkdir()
         table = pd.read_csv(GROUPS, sep="\t").sample(frac=1, random_state=seed)
         table = table.sort_values("consequence", kind="stable")  # the order of the groups stays
         table.to_csv(tmp_path / name / "t", sep="\t", index=False)
         outputs = [part for output in (*OUTPUTS, "curves") for part in (f"--{output}", tmp_path / name / output)]
-        code, _, _ = run_compare(
+        code, _, _ = run_tool(
+            "compare_scores",
             *("--tables", tmp_path / name / "t", "--group-column", "consequence", "--label-column", "label"),
             *("--cluster-column", "gene", "--output", tmp_path / name / "picture", *outputs),
         )
@@ -170,11 +171,11 @@ def test_nothing_depends_on_the_order_of_the_rows(run_compare: Run, tmp_path: Pa
 
 @pytest.mark.parametrize("kind", ["violin", "box", "ecdf"])
 @pytest.mark.parametrize("figure_format", ["png", "pdf", "svg"])
-def test_equal_runs_give_equal_bytes(run_compare: Run, tmp_path: Path, kind: str, figure_format: str) -> None:
+def test_equal_runs_give_equal_bytes(run_tool: Run, tmp_path: Path, kind: str, figure_format: str) -> None:
     for name in ("first", "second"):
         options = (*tables(GROUPS), "--group-column", 8, "--label-column", 10, "--bootstraps", 50)
         places = ("--output", tmp_path / f"{name}.picture", "--curves", tmp_path / f"{name}.curves")
-        assert run_compare(*options, "--kind", kind, "--figure-format", figure_format, *places)[0] == 0
+        assert run_tool("compare_scores", *options, "--kind", kind, "--figure-format", figure_format, *places)[0] == 0
     for picture in ("picture", "curves"):
         assert (tmp_path / f"first.{picture}").read_bytes() == (tmp_path / f"second.{picture}").read_bytes()
 
@@ -288,17 +289,17 @@ def test_many_rows_have_fewer_resamples_and_are_told_so(compared: Compared, monk
     ],
 )
 def test_the_column_of_scores_is_found(
-    run_compare: Run, tmp_path: Path, columns: dict[str, list[str]], expected: str
+    run_tool: Run, tmp_path: Path, columns: dict[str, list[str]], expected: str
 ) -> None:
     path = write(tmp_path, "t", **columns)
-    _, said, _ = run_compare(*tables(path), "--group-column", "kind", "--output", tmp_path / "x")
+    _, said, _ = run_tool("compare_scores", *tables(path), "--group-column", "kind", "--output", tmp_path / "x")
     assert f"Scores: the column '{expected}'" in said
 
 
-def test_the_picture_says_what_was_done(run_compare: Run, tmp_path: Path) -> None:
+def test_the_picture_says_what_was_done(run_tool: Run, tmp_path: Path) -> None:
     for figure_format in ("svg", "png"):
         options = (*tables(FIRST, SECOND), "--title", "Two models", "--figure-format", figure_format)
-        assert run_compare(*options, "--output", tmp_path / figure_format)[0] == 0
+        assert run_tool("compare_scores", *options, "--output", tmp_path / figure_format)[0] == 0
     svg = (tmp_path / "svg").read_text()
     for text in ("Two models", "n = 117", "scores_second", "llr_masked", "Cliff's delta −0.", "Mann-Whitney p = "):
         assert text in svg

@@ -56,13 +56,13 @@ def random_contigs() -> dict[str, str]:
 
 
 @pytest.fixture
-def segment(run_segment: Run, tmp_path: Path, segmenter_file: Path) -> Segment:
+def segment(run_tool: Run, tmp_path: Path, segmenter_file: Path) -> Segment:
     """Run the tool and return its probabilities."""
 
     def call(*arguments: object) -> Arrays:
         path = tmp_path / "probabilities.npz"
         model = () if "--model" in arguments else ("--model", segmenter_file)
-        code, _, error = run_segment(*arguments, *model, "--probabilities", path, "--threads", 1)
+        code, _, error = run_tool("segment", *arguments, *model, "--probabilities", path, "--threads", 1)
         assert (code, error) == (0, "")
         with np.load(path) as archive:
             return {name: archive[name] for name in archive.files}
@@ -143,13 +143,13 @@ def test_the_whole_is_any_set_of_regions_is_shards(
 
 
 @pytest.fixture
-def tracks_and_calls(run_segment: Run, tmp_path: Path, segmenter_file: Path) -> Callable[..., tuple[Arrays, Rows]]:
+def tracks_and_calls(run_tool: Run, tmp_path: Path, segmenter_file: Path) -> Callable[..., tuple[Arrays, Rows]]:
     """Run the tool and return tracks, by feature, and the segments called."""
 
     def call(name: str, *arguments: object) -> tuple[Arrays, Rows]:
         folder, calls = tmp_path / name, tmp_path / f"{name}.bed"
         outputs = ("--tracks", folder, "--calls", calls, "--threads", 1)
-        code, _, error = run_segment(*arguments, *SMALL, "--model", segmenter_file, *outputs)
+        code, _, error = run_tool("segment", *arguments, *SMALL, "--model", segmenter_file, *outputs)
         assert (code, error) == (0, "")
         values: Arrays = {}
         for path in sorted(folder.iterdir()):
@@ -191,13 +191,13 @@ def test_tracks_of_regions_are_the_wholes_and_calls_are_its_segments_cut_where_r
     assert sorted(row for _, rows in shards for row in rows) == sorted(cut)
 
 
-def test_iupac_letters_are_read_as_n_and_u_as_t(run_segment: Run, tmp_path: Path, segmenter_file: Path) -> None:
+def test_iupac_letters_are_read_as_n_and_u_as_t(run_tool: Run, tmp_path: Path, segmenter_file: Path) -> None:
     bases = random_contigs()["last"].upper()
     found = []
     for letters in (bases[:300] + "R" + bases[301:].replace("T", "u"), bases[:300] + "N" + bases[301:]):
         path = fasta(tmp_path / "x.fa", {"x": letters})
-        code, said, error = run_segment(
-            "--sequences", path, "--model", segmenter_file, "--probabilities", tmp_path / "p", "--threads", 1
+        code, said, error = run_tool(
+            "segment", "--sequences", path, "--model", segmenter_file, "--probabilities", tmp_path / "p", "--threads", 1
         )
         assert (code, error) == (0, "")
         with np.load(tmp_path / "p") as archive:
@@ -248,13 +248,13 @@ def test_some_features_are_those_of_all(segment: Segment, tmp_path: Path) -> Non
 
 
 @pytest.fixture
-def everything(run_segment: Run, tmp_path: Path, segmenter_file: Path) -> tuple[dict[str, Path], str]:
+def everything(run_tool: Run, tmp_path: Path, segmenter_file: Path) -> tuple[dict[str, Path], str]:
     """All outputs of the random contigs, and what was said."""
     path = fasta(tmp_path / "x.fa", random_contigs())
     outputs = {name: tmp_path / name for name in ("tracks", "calls", "summary", "figure", "probabilities")}
     written = [part for name, file in outputs.items() for part in (f"--{name}", file)]
     choices = ("--threshold", 0.6, "--low-threshold", 0.55, "--min-length", 2, "--merge-gap", 1)
-    code, said, error = run_segment("--sequences", path, "--model", segmenter_file, *SMALL, *choices, *written)
+    code, said, error = run_tool("segment", "--sequences", path, "--model", segmenter_file, *SMALL, *choices, *written)
     assert (code, error) == (0, "")
     return outputs, said
 
@@ -314,27 +314,27 @@ def test_the_summary_has_a_line_and_a_status_a_contig(everything: tuple[dict[str
         assert sentence in said
 
 
-def test_the_same_command_gives_the_same_bytes(run_segment: Run, tmp_path: Path, segmenter_file: Path) -> None:
+def test_the_same_command_gives_the_same_bytes(run_tool: Run, tmp_path: Path, segmenter_file: Path) -> None:
     found = []
     for run in ("a", "b"):
         (tmp_path / run).mkdir()
         outputs = {name: tmp_path / run / name for name in ("tracks", "calls", "summary", "figure", "probabilities")}
         written = [part for name, file in outputs.items() for part in (f"--{name}", file)]
-        assert run_segment("--sequences", MITOCHONDRION, "--model", segmenter_file, *written)[0] == 0
+        assert run_tool("segment", "--sequences", MITOCHONDRION, "--model", segmenter_file, *written)[0] == 0
         found.append({path.name: path.read_bytes() for path in (tmp_path / run).rglob("*") if path.is_file()})
     assert len(found[0]) == 7
     assert found[0] == found[1]
 
 
-def test_gff3_counts_from_one_and_names_terms(run_segment: Run, tmp_path: Path, segmenter_file: Path) -> None:
+def test_gff3_counts_from_one_and_names_terms(run_tool: Run, tmp_path: Path, segmenter_file: Path) -> None:
     path = fasta(
         tmp_path / "x.fa", {"a b;c": "x", "we;rd,name": random_contigs()["last"]} | {"a": random_contigs()["odd"]}
     )
     path.write_text(path.read_text().replace(">a b;c described\nx\n", ""))
     bed, gff = (tmp_path / kind for kind in ("bed", "gff3"))
     for output in (bed, gff):
-        code, _, error = run_segment(
-            "--sequences", path, "--model", segmenter_file, "--calls", output, "--calls-format", output.name
+        code, _, error = run_tool(
+            "segment", "--sequences", path, "--model", segmenter_file, "--calls", output, "--calls-format", output.name
         )
         assert (code, error) == (0, "")
     first, *lines = gff.read_text().splitlines()
@@ -354,12 +354,10 @@ def test_gff3_counts_from_one_and_names_terms(run_segment: Run, tmp_path: Path, 
         assert attributes.startswith(f"ID=segment_{number};Name={call[3]};highest=0.")
 
 
-def test_a_table_overrules_the_calling_of_single_features(
-    run_segment: Run, tmp_path: Path, segmenter_file: Path
-) -> None:
+def test_a_table_overrules_the_calling_of_single_features(run_tool: Run, tmp_path: Path, segmenter_file: Path) -> None:
     def calls(*arguments: object) -> dict[str, list[list[str]]]:
-        code, _, error = run_segment(
-            "--sequences", MITOCHONDRION, "--model", segmenter_file, "--calls", tmp_path / "x", *arguments
+        code, _, error = run_tool(
+            "segment", "--sequences", MITOCHONDRION, "--model", segmenter_file, "--calls", tmp_path / "x", *arguments
         )
         assert (code, error) == (0, "")
         found: dict[str, list[list[str]]] = {"CDS": [], "rRNA": [], "tRNA": []}
@@ -386,9 +384,9 @@ def test_a_genome_may_be_compressed_and_its_lines_of_any_length(segment: Segment
 
 
 @pytest.mark.parametrize("kind", ["png", "pdf", "svg"])
-def test_the_figure_shows_a_region(run_segment: Run, tmp_path: Path, kind: str, segmenter_file: Path) -> None:
+def test_the_figure_shows_a_region(run_tool: Run, tmp_path: Path, kind: str, segmenter_file: Path) -> None:
     places = ("--figure", tmp_path / "x", "--figure-format", kind, "--figure-region", "human_mitochondrion:3,001-3,400")
-    code, _, error = run_segment("--sequences", MITOCHONDRION, "--model", segmenter_file, *places)
+    code, _, error = run_tool("segment", "--sequences", MITOCHONDRION, "--model", segmenter_file, *places)
     assert (code, error) == (0, "")
     assert (tmp_path / "x").read_bytes().startswith({"png": b"\x89PNG", "pdf": b"%PDF", "svg": b"<?xml"}[kind])
     if kind == "svg":
@@ -399,34 +397,42 @@ def test_the_figure_shows_a_region(run_segment: Run, tmp_path: Path, kind: str, 
 
 
 @pytest.mark.parametrize("place", [100, 3_107], ids=["with data", "N"])
-def test_the_figure_may_be_of_a_single_base(run_segment: Run, tmp_path: Path, segmenter_file: Path, place: int) -> None:
+def test_the_figure_may_be_of_a_single_base(run_tool: Run, tmp_path: Path, segmenter_file: Path, place: int) -> None:
     places = ("--figure", tmp_path / "x", "--figure-format", "svg")
     region = f"human_mitochondrion:{place:,}-{place:,}"
     given = ("--sequences", MITOCHONDRION, "--model", segmenter_file, "--figure-region", region)
-    assert run_segment(*given, *places)[0] == 0
+    assert run_tool("segment", *given, *places)[0] == 0
     assert f"{place:,} to {place:,}" in (tmp_path / "x").read_text()
 
 
 def test_the_usual_figure_is_of_the_first_bases_that_have_data(
-    run_segment: Run, tmp_path: Path, segmenter_file: Path
+    run_tool: Run, tmp_path: Path, segmenter_file: Path
 ) -> None:
     contigs = random_contigs()
     path = fasta(tmp_path / "x.fa", {"tiny": contigs["a/b"], "gap": contigs["a/b"] + "NN" + contigs["last"]})
     places = ("--figure", tmp_path / "x", "--figure-format", "svg")
-    assert run_segment("--sequences", path, "--model", segmenter_file, *places)[0] == 0
+    assert run_tool("segment", "--sequences", path, "--model", segmenter_file, *places)[0] == 0
     text = (tmp_path / "x").read_text()
     assert "gap: 14 to 790" in text
     assert "grey: no data" not in text
 
 
 def test_bfloat16_is_near_and_says_how_near(
-    run_segment: Run, segment: Segment, tmp_path: Path, segmenter_file: Path
+    run_tool: Run, segment: Segment, tmp_path: Path, segmenter_file: Path
 ) -> None:
     usual, lower = (segment("--sequences", MITOCHONDRION, "--dtype", kind) for kind in ("float32", "bfloat16"))
     name = "human_mitochondrion"
     assert 0 < np.nanmax(np.abs(usual[name] - lower[name])) < 0.05
-    _, said, _ = run_segment(
-        "--sequences", MITOCHONDRION, "--model", segmenter_file, "--dtype", "bfloat16", "--summary", tmp_path / "s"
+    _, said, _ = run_tool(
+        "segment",
+        "--sequences",
+        MITOCHONDRION,
+        "--model",
+        segmenter_file,
+        "--dtype",
+        "bfloat16",
+        "--summary",
+        tmp_path / "s",
     )
     assert "Precision: probabilities differ from float32's by at most 0.0" in said
 

@@ -38,12 +38,14 @@ Score = Callable[..., tuple[pd.DataFrame, str]]
 
 
 @pytest.fixture
-def score(run_score: Run, random_model: Path, tmp_path: Path) -> Score:
+def score(run_tool: Run, random_model: Path, tmp_path: Path) -> Score:
     """Score with the random model unless another is given; return the table and what was said."""
 
     def call(*options: object, model: Path = random_model) -> tuple[pd.DataFrame, str]:
         table = tmp_path / "table.tsv"
-        code, said, error = run_score("--model", model, "--output-table", table, "--threads", 1, *options)
+        code, said, error = run_tool(
+            "score_variants", "--model", model, "--output-table", table, "--threads", 1, *options
+        )
         assert (code, error) == (0, "")
         return read(table), said
 
@@ -316,13 +318,14 @@ def test_the_default_score_suits_the_model(
         assert why in said
 
 
-def test_a_model_without_a_head_refuses_likelihoods(run_score: Run, classifier: Path, tmp_path: Path) -> None:
+def test_a_model_without_a_head_refuses_likelihoods(run_tool: Run, classifier: Path, tmp_path: Path) -> None:
     for chosen in (
         ("--preset", "gtn-tutorial"),
         ("--preset", "custom", "--scores", "llr_causal"),
         ("--preset", "custom", "--scores", "l2", "--representation", "logits"),
     ):
-        code, _, error = run_score(
+        code, _, error = run_tool(
+            "score_variants",
             *("--variants", VARIANTS, "--reference", GENOME, "--model", classifier, "--output-table", tmp_path / "t"),
             *chosen,
         )

@@ -297,9 +297,9 @@ def outputs(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def run_generate(run_generate: Run) -> Run:
+def run_tool(run_tool: Run) -> Run:
     """Run the script with one thread: the steps of a tiny model are too little work for two."""
-    return lambda *arguments: run_generate(*arguments, "--threads", 1)
+    return lambda *arguments: run_tool(*arguments, "--threads", 1)
 
 
 def records(path: Path) -> dict[str, str]:
@@ -307,9 +307,9 @@ def records(path: Path) -> dict[str, str]:
 
 
 def test_without_prompts_ten_sequences_of_200_bases_are_made(
-    run_generate: Run, model_folder: ModelFolder, outputs: Path
+    run_tool: Run, model_folder: ModelFolder, outputs: Path
 ) -> None:
-    code, said, error = run_generate("--model", model_folder("llama"), "--output", outputs / "x.fa")
+    code, said, error = run_tool("generate", "--model", model_folder("llama"), "--output", outputs / "x.fa")
     assert (code, error) == (0, "")
     found = records(outputs / "x.fa")
     assert [title.split()[0] for title in found] == [f"generated_{number}" for number in range(1, 11)]
@@ -318,10 +318,9 @@ def test_without_prompts_ten_sequences_of_200_bases_are_made(
     assert "temperature 1, top-k all, top-p 1, seed 0" in said
 
 
-def test_fasta_and_table_say_the_same(
-    run_generate: Run, model_folder: ModelFolder, prompts: Path, outputs: Path
-) -> None:
-    code, said, error = run_generate(
+def test_fasta_and_table_say_the_same(run_tool: Run, model_folder: ModelFolder, prompts: Path, outputs: Path) -> None:
+    code, said, error = run_tool(
+        "generate",
         *("--model", model_folder("llama"), "--prompts", prompts, "--number", 2, "--length", 33),
         *("--output", outputs / "x.fa", "--summary", outputs / "x.tsv"),
     )
@@ -352,10 +351,9 @@ def test_fasta_and_table_say_the_same(
         assert line in said
 
 
-def test_prompts_longer_than_the_context_are_counted(
-    run_generate: Run, model_folder: ModelFolder, outputs: Path
-) -> None:
-    code, said, _ = run_generate(
+def test_prompts_longer_than_the_context_are_counted(run_tool: Run, model_folder: ModelFolder, outputs: Path) -> None:
+    code, said, _ = run_tool(
+        "generate",
         *("--model", model_folder("llama"), "--prompts", TEST_DATA / "human_mitochondrion.fasta", "--number", 3),
         *("--length", 5, "--output", outputs / "x.fa", "--summary", outputs / "x.tsv"),
     )
@@ -366,10 +364,11 @@ def test_prompts_longer_than_the_context_are_counted(
 
 
 def test_equal_runs_give_equal_bytes_and_another_seed_others(
-    run_generate: Run, model_folder: ModelFolder, prompts: Path, outputs: Path
+    run_tool: Run, model_folder: ModelFolder, prompts: Path, outputs: Path
 ) -> None:
     for name, seed in (("first", 5), ("second", 5), ("third", 6)):
-        code, _, _ = run_generate(
+        code, _, _ = run_tool(
+            "generate",
             *("--model", model_folder("mixtral"), "--prompts", prompts, "--length", 40, "--seed", seed),
             *("--output", outputs / f"{name}.fa", "--summary", outputs / f"{name}.tsv"),
         )
@@ -380,12 +379,13 @@ def test_equal_runs_give_equal_bytes_and_another_seed_others(
 
 
 def test_more_sequences_do_not_change_the_first_ones_nor_does_the_buffer(
-    run_generate: Run, model_folder: ModelFolder, prompts: Path, outputs: Path, monkeypatch: pytest.MonkeyPatch
+    run_tool: Run, model_folder: ModelFolder, prompts: Path, outputs: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     found = []
     for number, buffer in ((2, 4_096), (5, 4_096), (5, 3)):
         monkeypatch.setattr(task, "BUFFER_SEQUENCES", buffer)
-        code, _, _ = run_generate(
+        code, _, _ = run_tool(
+            "generate",
             *("--model", model_folder("llama"), "--prompts", prompts, "--number", number, "--length", 50),
             *("--output", outputs / "x.fa"),
         )
@@ -399,10 +399,11 @@ def test_more_sequences_do_not_change_the_first_ones_nor_does_the_buffer(
 
 
 def test_always_taking_the_likeliest_token_is_warned_of(
-    run_generate: Run, model_folder: ModelFolder, outputs: Path
+    run_tool: Run, model_folder: ModelFolder, outputs: Path
 ) -> None:
-    code, said, _ = run_generate(
-        *("--model", model_folder("llama"), "--temperature", 0, "--length", 30, "--output", outputs / "x.fa")
+    code, said, _ = run_tool(
+        "generate",
+        *("--model", model_folder("llama"), "--temperature", 0, "--length", 30, "--output", outputs / "x.fa"),
     )
     assert code == 0
     assert "all sequences of a prompt are alike" in said
@@ -427,17 +428,17 @@ def test_always_taking_the_likeliest_token_is_warned_of(
     ],
 )
 def test_bad_choices_are_refused_in_one_sentence(
-    run_generate: Run, model_folder: ModelFolder, outputs: Path, options: tuple[Any, ...], sentence: str
+    run_tool: Run, model_folder: ModelFolder, outputs: Path, options: tuple[Any, ...], sentence: str
 ) -> None:
-    code, _, error = run_generate("--model", model_folder("llama"), "--output", outputs / "x.fa", *options)
+    code, _, error = run_tool("generate", "--model", model_folder("llama"), "--output", outputs / "x.fa", *options)
     assert code == 1
     assert sentence in error
     assert error.count("\n") == 1
     assert not list(outputs.iterdir())
 
 
-def test_a_model_that_fills_masks_is_refused(run_generate: Run, random_model: Path, outputs: Path) -> None:
-    code, _, error = run_generate("--model", random_model, "--output", outputs / "x.fa")
+def test_a_model_that_fills_masks_is_refused(run_tool: Run, random_model: Path, outputs: Path) -> None:
+    code, _, error = run_tool("generate", "--model", random_model, "--output", outputs / "x.fa")
     assert code == 1
     assert error == (
         "dnalm_generate: The model 'dnalm-random' (esm) fills masks and cannot continue a sequence; use a causal model, "
@@ -447,22 +448,22 @@ def test_a_model_that_fills_masks_is_refused(run_generate: Run, random_model: Pa
 
 
 def test_a_model_without_its_head_is_refused(
-    run_generate: Run, model_folder: ModelFolder, tmp_path: Path, outputs: Path
+    run_tool: Run, model_folder: ModelFolder, tmp_path: Path, outputs: Path
 ) -> None:
     folder = tmp_path / "headless"
     transformers.AutoModel.from_pretrained(model_folder("llama")).save_pretrained(folder)
     shutil.copy(model_folder("llama") / "vocab.txt", folder)
-    code, _, error = run_generate("--model", folder, "--output", outputs / "x.fa")
+    code, _, error = run_tool("generate", "--model", folder, "--output", outputs / "x.fa")
     assert code == 1
     assert "has no language-model head" in error
     assert not list(outputs.iterdir())
 
 
-def test_an_output_that_is_an_input_is_refused(run_generate: Run, model_folder: ModelFolder, prompts: Path) -> None:
+def test_an_output_that_is_an_input_is_refused(run_tool: Run, model_folder: ModelFolder, prompts: Path) -> None:
     for option in ("--output", "--summary"):
         others = ("--output", prompts.with_name("x.fa")) if option == "--summary" else ()
-        code, _, error = run_generate(
-            "--model", model_folder("llama"), "--prompts", prompts, *others, *(option, prompts)
+        code, _, error = run_tool(
+            "generate", "--model", model_folder("llama"), "--prompts", prompts, *others, *(option, prompts)
         )
         assert code == 1
         assert "is also an input" in error
@@ -470,10 +471,10 @@ def test_an_output_that_is_an_input_is_refused(run_generate: Run, model_folder: 
 
 
 def test_a_model_that_makes_nan_is_refused_and_leaves_nothing(
-    run_generate: Run, model_folder: ModelFolder, outputs: Path, monkeypatch: pytest.MonkeyPatch
+    run_tool: Run, model_folder: ModelFolder, outputs: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(generation.LanguageModel, "next_logits", lambda *_: (torch.full((1, 69), torch.nan), None))
-    code, _, error = run_generate("--model", model_folder("llama"), "--number", 1, "--output", outputs / "x.fa")
+    code, _, error = run_tool("generate", "--model", model_folder("llama"), "--number", 1, "--output", outputs / "x.fa")
     assert code == 1
     assert "makes NaN or infinite numbers" in error
     assert not list(outputs.iterdir())

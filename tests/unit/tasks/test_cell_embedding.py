@@ -25,7 +25,7 @@ NEAR = 1e-5
 
 
 @pytest.fixture
-def embedded(run_embed_cells: Run, tmp_path: Path) -> Embedded:
+def embedded(run_tool: Run, tmp_path: Path) -> Embedded:
     """Embed cells with the tiny model and return the file."""
 
     def call(cells: Path | anndata.AnnData, *options: object) -> anndata.AnnData:
@@ -33,7 +33,7 @@ def embedded(run_embed_cells: Run, tmp_path: Path) -> Embedded:
             cells.write_h5ad(tmp_path / "in.h5ad")
             cells = tmp_path / "in.h5ad"
         output = tmp_path / "out.h5ad"
-        code, _, problem = run_embed_cells("--cells", cells, "--model", MODEL, "--output", output, *options)
+        code, _, problem = run_tool("embed_cells", "--cells", cells, "--model", MODEL, "--output", output, *options)
         assert (code, problem) == (0, "")
         return anndata.read_h5ad(output)
 
@@ -119,10 +119,10 @@ def test_every_embedding_has_length_one(embedded: Embedded) -> None:
     np.testing.assert_allclose(np.linalg.norm(found[:59], axis=1), 1, atol=1e-6)
 
 
-def test_equal_runs_give_equal_bytes(run_embed_cells: Run, tmp_path: Path) -> None:
+def test_equal_runs_give_equal_bytes(run_tool: Run, tmp_path: Path) -> None:
     for name in ("first", "second"):
         outputs = ("--output", tmp_path / f"{name}.h5ad", "--summary", tmp_path / f"{name}.tsv")
-        assert run_embed_cells("--cells", CELLS, "--model", MODEL, *outputs)[0] == 0
+        assert run_tool("embed_cells", "--cells", CELLS, "--model", MODEL, *outputs)[0] == 0
     for suffix in ("h5ad", "tsv"):
         assert (tmp_path / f"first.{suffix}").read_bytes() == (tmp_path / f"second.{suffix}").read_bytes()
 
@@ -140,13 +140,13 @@ def test_counts_and_their_normalised_logarithm_have_nearly_the_same_embeddings(e
     assert (vectors(normalised)[:59] * raw[:59]).sum(axis=1).min() > 0.99
 
 
-def test_what_was_found_and_left_out_is_told(run_embed_cells: Run, tmp_path: Path) -> None:
+def test_what_was_found_and_left_out_is_told(run_tool: Run, tmp_path: Path) -> None:
     data = anndata.read_h5ad(CELLS)
     data.var["twice"] = ["CD14" if symbol == "VCAN" else symbol for symbol in data.var["gene_symbol"]]
     data.write_h5ad(tmp_path / "in.h5ad")
     output, summary = tmp_path / "out.h5ad", tmp_path / "out.tsv"
     arguments = ("--cells", tmp_path / "in.h5ad", "--model", MODEL, "--output", output, "--summary", summary)
-    code, said, _ = run_embed_cells(*arguments, "--max-length", 90, "--gene-column", "twice")
+    code, said, _ = run_tool("embed_cells", *arguments, "--max-length", 90, "--gene-column", "twice")
     assert code == 0
     table = pd.read_csv(summary, sep="\t")
     found = anndata.read_h5ad(output)
@@ -189,22 +189,22 @@ def test_what_was_found_and_left_out_is_told(run_embed_cells: Run, tmp_path: Pat
     ],
 )
 def test_what_the_values_are_is_told(
-    run_embed_cells: Run, tmp_path: Path, change: Callable[[np.ndarray], np.ndarray], sentence: str
+    run_tool: Run, tmp_path: Path, change: Callable[[np.ndarray], np.ndarray], sentence: str
 ) -> None:
     data = anndata.read_h5ad(CELLS)
     data.X = csr_matrix(change(data.X.toarray()))
     data.write_h5ad(tmp_path / "in.h5ad")
     arguments = ("--cells", tmp_path / "in.h5ad", "--model", MODEL, "--output", tmp_path / "out.h5ad")
-    code, said, _ = run_embed_cells(*arguments)
+    code, said, _ = run_tool("embed_cells", *arguments)
     assert code == 0
     assert sentence in said
 
 
-def test_bfloat16_is_close_and_says_how_close(run_embed_cells: Run, tmp_path: Path) -> None:
+def test_bfloat16_is_close_and_says_how_close(run_tool: Run, tmp_path: Path) -> None:
     found = {}
     for dtype in ("float32", "bfloat16"):
         arguments = ("--cells", CELLS, "--model", MODEL, "--dtype", dtype, "--output", tmp_path / dtype)
-        code, said, _ = run_embed_cells(*arguments)
+        code, said, _ = run_tool("embed_cells", *arguments)
         assert code == 0
         found[dtype] = vectors(anndata.read_h5ad(tmp_path / dtype))
     cosines = (found["float32"] * found["bfloat16"]).sum(axis=1)[:59]
@@ -263,17 +263,17 @@ def test_scanpy_finds_neighbours(embedded: Embedded) -> None:
 
 
 def test_the_map_takes_the_embeddings_and_leaves_out_what_has_none(
-    embedded: Embedded, run_project: Run, tmp_path: Path
+    embedded: Embedded, run_tool: Run, tmp_path: Path
 ) -> None:
     embedded(CELLS)
     arguments = ("--embeddings", tmp_path / "out.h5ad", "--color-by", "kind", "--output", tmp_path / "map.png")
-    code, said, _ = run_project(*arguments, "--table", tmp_path / "map.tsv")
+    code, said, _ = run_tool("project", *arguments, "--table", tmp_path / "map.tsv")
     assert code == 0
     assert "Read 59 embeddings of 32 dimensions: h5ad, matrix obsm/X_scGPT" in said
     assert "Records without an embedding, left out: 1" in said
     table = pd.read_csv(tmp_path / "map.tsv", sep="\t")
     assert table["id"].tolist() == [f"cell_{number}" for number in range(1, 60)]
-    code, said, _ = run_project(*arguments, "--matrix", "X")
+    code, said, _ = run_tool("project", *arguments, "--matrix", "X")
     assert code == 0
     assert "Read 60 embeddings of 128 dimensions: h5ad, matrix X" in said
 

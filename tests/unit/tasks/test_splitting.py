@@ -18,7 +18,7 @@ Split = Callable[..., tuple[list[Path], pd.DataFrame, str]]
 
 
 @pytest.fixture
-def split(run_split: Run, tmp_path: Path) -> Split:
+def split(run_tool: Run, tmp_path: Path) -> Split:
     """Split and return the shards' files, the table and what was said."""
     made = 0
 
@@ -26,7 +26,7 @@ def split(run_split: Run, tmp_path: Path) -> Split:
         nonlocal made
         made += 1
         folder = tmp_path / f"shards_{made}"
-        code, said, error = run_split(*options, "--output-directory", folder, "--table", tmp_path / "table")
+        code, said, error = run_tool("split", *options, "--output-directory", folder, "--table", tmp_path / "table")
         assert (code, error) == (0, "")
         return sorted(folder.iterdir()), pd.read_csv(tmp_path / "table", sep="\t"), said
 
