@@ -17,38 +17,43 @@ from dnalm.methods.statistics import (
     welch,
     wilcoxon,
 )
-from labelled_rows import CLASSES, FLAGS, LABELS, OF_FLAGS, OF_ROWS, OTHERS, PREDICTED, ROWS, SCORES
+from labelled_rows import LabelledRows, labelled_rows
 from scipy import stats
 from sklearn import metrics
 
 
-def test_metrics_are_those_of_scikit_learn_and_scipy() -> None:
+@pytest.fixture
+def rows() -> LabelledRows:
+    return labelled_rows(np.random.default_rng(0))
+
+
+def test_metrics_are_those_of_scikit_learn_and_scipy(rows: LabelledRows) -> None:
+    flags, flag_scores = rows.flags, rows.flag_scores
     expected = {
-        "accuracy": metrics.accuracy_score(CLASSES, PREDICTED),
-        "balanced_accuracy": metrics.recall_score(CLASSES, PREDICTED, average="macro", labels=[0, 1, 2]),
-        "macro_f1": metrics.f1_score(CLASSES, PREDICTED, average="macro"),
-        "mcc": metrics.matthews_corrcoef(CLASSES, PREDICTED),
-        "auroc": metrics.roc_auc_score(LABELS, SCORES),
-        "auprc": metrics.average_precision_score(LABELS, SCORES),
-        "r2": metrics.r2_score(SCORES, OTHERS),
-        "pearson": np.corrcoef(SCORES, OTHERS)[0, 1],
-        "spearman": np.corrcoef(stats.rankdata(SCORES), stats.rankdata(OTHERS))[0, 1],
-        "macro_auroc": metrics.roc_auc_score(FLAGS[:, :3], OF_FLAGS[:, :3], average="macro"),
-        "macro_auprc": metrics.average_precision_score(FLAGS[:, :3], OF_FLAGS[:, :3], average="macro"),
-        "label_f1": metrics.f1_score(FLAGS, OF_FLAGS > 0.5, average="macro"),
+        "accuracy": metrics.accuracy_score(rows.classes, rows.predicted),
+        "balanced_accuracy": metrics.recall_score(rows.classes, rows.predicted, average="macro", labels=[0, 1, 2]),
+        "macro_f1": metrics.f1_score(rows.classes, rows.predicted, average="macro"),
+        "mcc": metrics.matthews_corrcoef(rows.classes, rows.predicted),
+        "auroc": metrics.roc_auc_score(rows.labels, rows.scores),
+        "auprc": metrics.average_precision_score(rows.labels, rows.scores),
+        "r2": metrics.r2_score(rows.scores, rows.others),
+        "pearson": np.corrcoef(rows.scores, rows.others)[0, 1],
+        "spearman": np.corrcoef(stats.rankdata(rows.scores), stats.rankdata(rows.others))[0, 1],
+        "macro_auroc": metrics.roc_auc_score(flags[:, :3], flag_scores[:, :3], average="macro"),
+        "macro_auprc": metrics.average_precision_score(flags[:, :3], flag_scores[:, :3], average="macro"),
+        "label_f1": metrics.f1_score(flags, flag_scores > 0.5, average="macro"),
     }
     for name, value in expected.items():
-        assert getattr(statistics, name)(*OF_ROWS[name]) == pytest.approx(value, abs=1e-12), name
+        assert getattr(statistics, name)(*rows.arrays(name)) == pytest.approx(value, abs=1e-12), name
 
 
-def test_classes_may_have_names() -> None:
+def test_classes_may_have_names(rows: LabelledRows) -> None:
     names = np.array(["promoter", "enhancer", "silencer", "none"])
+    named = (names[rows.classes], names[rows.predicted])
     for name in ("accuracy", "balanced_accuracy", "macro_f1", "mcc"):
         metric = getattr(statistics, name)
-        assert metric(names[CLASSES], names[PREDICTED]) == pytest.approx(metric(CLASSES, PREDICTED))
-        assert bootstrap_interval(metric, (names[CLASSES], names[PREDICTED])) == pytest.approx(
-            bootstrap_interval(metric, (CLASSES, PREDICTED))
-        )
+        assert metric(*named) == pytest.approx(metric(*rows.arrays(name)))
+        assert bootstrap_interval(metric, named) == pytest.approx(bootstrap_interval(metric, rows.arrays(name)))
 
 
 @pytest.mark.parametrize(
@@ -76,20 +81,19 @@ def test_what_is_undefined_is_nan(name: str, arrays: tuple[list[float], ...]) ->
     assert math.isnan(getattr(statistics, name)(*arrays))
 
 
-def test_effect_sizes_are_their_definitions() -> None:
-    first, second = SCORES[LABELS], SCORES[~LABELS]
+def test_effect_sizes_are_their_definitions(rows: LabelledRows) -> None:
+    first, second = rows.scores[rows.labels], rows.scores[~rows.labels]
+    freedom = len(rows.scores) - 2
     pairs = np.sign(first[:, None] - second[None, :])
     assert cliffs_delta(first, second) == pytest.approx(pairs.mean())
     assert cliffs_delta(second, first) == pytest.approx(-pairs.mean())
-    spread = np.sqrt(
-        ((len(first) - 1) * first.var(ddof=1) + (len(second) - 1) * second.var(ddof=1)) / (len(SCORES) - 2)
-    )
-    correction = 1 - 3 / (4 * (len(SCORES) - 2) - 1)  # the usual approximation
+    spread = np.sqrt(((len(first) - 1) * first.var(ddof=1) + (len(second) - 1) * second.var(ddof=1)) / freedom)
+    correction = 1 - 3 / (4 * freedom - 1)  # the usual approximation
     assert hedges_g(first, second) == pytest.approx(correction * (first.mean() - second.mean()) / spread, rel=1e-4)
 
 
-def test_tests_are_those_of_scipy() -> None:
-    first, second = SCORES[:30], SCORES[30:]
+def test_tests_are_those_of_scipy(rows: LabelledRows) -> None:
+    first, second = rows.scores[:30], rows.scores[30:]
     expected: dict[Callable[..., statistics.Tested], object] = {
         welch: stats.ttest_ind(first, second, equal_var=False),
         mann_whitney: stats.mannwhitneyu(first, second, alternative="two-sided"),
@@ -128,7 +132,8 @@ def test_false_discoveries_are_controlled_over_what_is_defined() -> None:
     assert (false_discovery(p, "by")[[0, 2, 3]] >= found[[0, 2, 3]]).all()
 
 
-def test_a_binary_metric_is_averaged_over_the_classes_that_are_there() -> None:
-    probabilities = np.random.default_rng(4).dirichlet(np.ones(5), ROWS)
-    expected = np.mean([metrics.roc_auc_score(code == CLASSES, probabilities[:, code]) for code in range(3)])
-    assert mean_over_classes(statistics.auroc, CLASSES, probabilities) == pytest.approx(expected)
+def test_a_binary_metric_is_averaged_over_the_classes_that_are_there(rows: LabelledRows) -> None:
+    classes = rows.classes
+    probabilities = np.random.default_rng(4).dirichlet(np.ones(5), len(classes))
+    expected = np.mean([metrics.roc_auc_score(code == classes, probabilities[:, code]) for code in range(3)])
+    assert mean_over_classes(statistics.auroc, classes, probabilities) == pytest.approx(expected)
