@@ -13,8 +13,7 @@ from conftest import REPOSITORY
 from dnalm.formats import embeddings_file
 from dnalm.formats.embeddings_file import WRITERS
 
-GENERATOR = np.random.default_rng(0)
-VECTORS = GENERATOR.normal(size=(10, 6)).astype(np.float32)
+VECTORS = np.random.default_rng(0).normal(size=(10, 6)).astype(np.float32)
 COLUMNS: dict[str, list[Any]] = {
     "id": ["a", "b", "b", "gène", *"cdefgh"],
     "status": ["ok"] * 10,

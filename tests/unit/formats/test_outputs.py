@@ -56,13 +56,24 @@ def test_refuses_an_output_in_the_folder_of_an_input(tmp_path: Path) -> None:
 def test_links_in_a_circle_are_refused(tmp_path: Path) -> None:
     (tmp_path / "a").symlink_to(tmp_path / "b")
     (tmp_path / "b").symlink_to(tmp_path / "a")
-    with pytest.raises(UserError), whole_or_nothing([tmp_path / "a"]):
+    with (
+        pytest.raises(UserError, match=r"outputs cannot be written \(.*\); choose other names"),
+        whole_or_nothing([tmp_path / "a"]),
+    ):
         pass
 
 
-@pytest.mark.parametrize("name", ["folder", os.devnull, "absent/a", "x" * 240])
-def test_refuses_what_cannot_be_replaced(tmp_path: Path, name: str) -> None:
+@pytest.mark.parametrize(
+    ("name", "sentence"),
+    [
+        ("folder", r"folder' is not a plain file; choose another name"),
+        (os.devnull, rf"'{os.devnull}' is not a plain file"),
+        ("absent/a", r"absent' of the output 'a' does not exist; make it first"),
+        ("x" * 240, rf"output name '{'x' * 40}…' is too long"),
+    ],
+)
+def test_refuses_what_cannot_be_replaced(tmp_path: Path, name: str, sentence: str) -> None:
     (tmp_path / "folder").mkdir()
-    with pytest.raises(UserError), whole_or_nothing([tmp_path / name]):
+    with pytest.raises(UserError, match=sentence), whole_or_nothing([tmp_path / name]):
         pass
     assert Path(os.devnull).is_char_device()

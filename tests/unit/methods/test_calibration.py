@@ -4,23 +4,24 @@ from dnalm.methods.calibration import HIGHEST, LOWEST, temperature, threshold
 from dnalm.methods.predictions import probabilities
 from dnalm.methods.statistics import mcc
 
-GENERATOR = np.random.default_rng(0)
 
-
-def drawn(logits: np.ndarray) -> np.ndarray:
+def drawn(logits: np.ndarray, generator: np.random.Generator) -> np.ndarray:
+    """Draw a class per row with the probabilities that its logits stand for."""
     said = probabilities(logits, exclusive=True)
-    return (GENERATOR.random((len(said), 1)) > np.cumsum(said, axis=1)).sum(axis=1).clip(max=said.shape[1] - 1)
+    return (generator.random((len(said), 1)) > np.cumsum(said, axis=1)).sum(axis=1).clip(max=said.shape[1] - 1)
 
 
 @pytest.mark.parametrize("true", [0.5, 1.0, 3.0])
 def test_the_temperature_that_labels_were_drawn_with_is_found(true: float) -> None:
-    logits = GENERATOR.normal(size=(20_000, 4)) * 2
-    assert temperature(logits * true, drawn(logits), exclusive=True) == pytest.approx(true, rel=0.05)
+    generator = np.random.default_rng(0)
+    logits = generator.normal(size=(20_000, 4)) * 2
+    assert temperature(logits * true, drawn(logits, generator), exclusive=True) == pytest.approx(true, rel=0.05)
 
 
 def test_labels_that_do_not_exclude_each_other_too() -> None:
-    logits = GENERATOR.normal(size=(20_000, 3))
-    flags = (GENERATOR.random(logits.shape) < probabilities(logits, exclusive=False)).astype(np.int64)
+    generator = np.random.default_rng(0)
+    logits = generator.normal(size=(20_000, 3))
+    flags = (generator.random(logits.shape) < probabilities(logits, exclusive=False)).astype(np.int64)
     assert temperature(logits * 2, flags, exclusive=False) == pytest.approx(2, rel=0.05)
 
 
@@ -33,8 +34,9 @@ def test_a_few_right_answers_do_not_make_certain() -> None:
 
 
 def test_the_threshold_is_the_best_of_all() -> None:
-    targets = (GENERATOR.random(200) < 0.2).astype(np.int64)
-    said = np.clip(0.3 * targets + GENERATOR.random(200) * 0.6, 0, 1).round(2)
+    generator = np.random.default_rng(0)
+    targets = (generator.random(200) < 0.2).astype(np.int64)
+    said = np.clip(0.3 * targets + generator.random(200) * 0.6, 0, 1).round(2)
     found = threshold(said, targets)
     best = max(
         mcc(targets, said >= limit) for limit in np.linspace(0.005, 0.995, 100) if 0 < (said >= limit).sum() < 200

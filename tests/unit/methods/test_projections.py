@@ -19,10 +19,16 @@ from dnalm.methods.projections import (
 
 Method = Callable[[np.ndarray, Settings], np.ndarray]
 
-GENERATOR = np.random.default_rng(0)
 GROUPS = np.repeat([0, 1, 2], 20)
-VECTORS = (GENERATOR.normal(size=(3, 12))[GROUPS] * 8 + GENERATOR.normal(size=(60, 12))).astype(np.float32)
 SETTINGS = Settings(seed=0, neighbors=10, min_dist=0.1, perplexity=10)
+
+
+@pytest.fixture
+def vectors() -> np.ndarray:
+    """Three groups of 20 vectors that lie apart."""
+    generator = np.random.default_rng(0)
+    centers = generator.normal(size=(3, 12)) * 8
+    return (centers[GROUPS] + generator.normal(size=(60, 12))).astype(np.float32)
 
 
 def plain_components(vectors: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -36,7 +42,7 @@ def plain_components(vectors: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 @pytest.mark.parametrize("offset", [0, 1_000])
 def test_principal_components_are_those_of_the_definition(records: int, dimensions: int, offset: float) -> None:
     spread = np.exp(-np.arange(dimensions) / 4)
-    vectors = (GENERATOR.normal(size=(records, dimensions)) * spread + offset).astype(np.float32)
+    vectors = (np.random.default_rng(1).normal(size=(records, dimensions)) * spread + offset).astype(np.float32)
     found = principal_components(vectors, 5, seed=0)
     scores, explained = plain_components(vectors)
     number = min(5, records - 1, dimensions)
@@ -46,24 +52,26 @@ def test_principal_components_are_those_of_the_definition(records: int, dimensio
     np.testing.assert_allclose(found.explained, explained[:number], rtol=0, atol=1e-5)
 
 
-def test_components_of_very_many_records_and_dimensions_are_near(monkeypatch: pytest.MonkeyPatch) -> None:
-    exact = principal_components(VECTORS, 2, seed=0)
+def test_components_of_very_many_records_and_dimensions_are_near(
+    vectors: np.ndarray, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    exact = principal_components(vectors, 2, seed=0)
     monkeypatch.setattr(projections, "MOST_DIMENSIONS", 5)
     monkeypatch.setattr(projections, "MOST_RECORDS", 5)
-    near = principal_components(VECTORS, 2, seed=0)
+    near = principal_components(vectors, 2, seed=0)
     np.testing.assert_allclose(np.abs(near.scores), np.abs(exact.scores), atol=1e-2 * np.abs(exact.scores).max())
 
 
 @pytest.mark.parametrize("factor", [1e-25, 1e25])
-def test_the_scale_of_the_vectors_does_not_matter(factor: float) -> None:
-    usual, scaled = (principal_components(VECTORS * np.float32(each), 2, seed=0) for each in (1, factor))
+def test_the_scale_of_the_vectors_does_not_matter(vectors: np.ndarray, factor: float) -> None:
+    usual, scaled = (principal_components(vectors * np.float32(each), 2, seed=0) for each in (1, factor))
     np.testing.assert_allclose(scaled.explained, usual.explained, rtol=1e-4)
     np.testing.assert_allclose(scaled.scores / np.float32(factor), usual.scores, rtol=1e-3, atol=1e-3)
 
 
 @pytest.mark.parametrize("method", [umap, tsne])
-def test_groups_stay_together_and_equal_seeds_give_equal_maps(method: Method) -> None:
-    scores = principal_components(VECTORS, 10, seed=0).scores
+def test_groups_stay_together_and_equal_seeds_give_equal_maps(vectors: np.ndarray, method: Method) -> None:
+    scores = principal_components(vectors, 10, seed=0).scores
     first, second = method(scores, SETTINGS), method(scores, SETTINGS)
     assert first.shape == (60, 2)
     np.testing.assert_array_equal(first, second)
@@ -74,8 +82,8 @@ def test_groups_stay_together_and_equal_seeds_give_equal_maps(method: Method) ->
 
 @pytest.mark.parametrize("method", [umap, tsne])
 @pytest.mark.parametrize("records", [3, 4, 5, 8])
-def test_few_records_have_a_map(method: Method, records: int) -> None:
-    scores = principal_components(VECTORS[::20][:records] if records == 3 else VECTORS[:records], 50, seed=0).scores
+def test_few_records_have_a_map(vectors: np.ndarray, method: Method, records: int) -> None:
+    scores = principal_components(vectors[::20][:records] if records == 3 else vectors[:records], 50, seed=0).scores
     settings = Settings(0, fitting_neighbors(15, records), 0.1, fitting_perplexity(30, records))
     points = method(scores, settings)
     assert points.shape == (records, 2)
@@ -102,8 +110,7 @@ def test_unit_length_leaves_the_direction() -> None:
     np.testing.assert_allclose(SCALINGS["unit-length"](vectors), expected, rtol=1e-6)
 
 
-def test_unit_variance_leaves_constant_dimensions() -> None:
-    vectors = VECTORS.copy()
+def test_unit_variance_leaves_constant_dimensions(vectors: np.ndarray) -> None:
     vectors[:, 3] = 7
     scaled = SCALINGS["unit-variance"](vectors)
     np.testing.assert_array_equal(scaled[:, 3], 7)
@@ -115,27 +122,29 @@ def test_rounding_is_no_variation() -> None:
     assert varying(vectors).tolist() == [False, False, False, True]
 
 
-def test_silhouette_is_that_of_the_definition() -> None:
-    distances = np.linalg.norm(VECTORS[:, None] - VECTORS[None], axis=2)
+def test_silhouette_is_that_of_the_definition(vectors: np.ndarray) -> None:
+    distances = np.linalg.norm(vectors[:, None] - vectors[None], axis=2)
     values = []
     for record, group in enumerate(GROUPS):
         means = [distances[record, other == GROUPS].sum() / (20 - (other == group)) for other in range(3)]
         inside = means.pop(group)
         values.append((min(means) - inside) / max(min(means), inside))
-    value, counted = silhouette(VECTORS, GROUPS, seed=0)
+    value, counted = silhouette(vectors, GROUPS, seed=0)
     assert value == pytest.approx(np.mean(values), abs=1e-5)
     assert counted == 60
 
 
-def test_silhouette_of_many_records_is_sampled_by_the_seed(monkeypatch: pytest.MonkeyPatch) -> None:
-    whole, _ = silhouette(VECTORS, GROUPS, seed=0)
+def test_silhouette_of_many_records_is_sampled_by_the_seed(
+    vectors: np.ndarray, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole, _ = silhouette(vectors, GROUPS, seed=0)
     monkeypatch.setattr(projections, "SILHOUETTE_RECORDS", 40)
-    first, again, other = (silhouette(VECTORS, GROUPS, seed) for seed in (0, 0, 1))
+    first, again, other = (silhouette(vectors, GROUPS, seed) for seed in (0, 0, 1))
     assert first == again
     assert first != other
     assert first == (pytest.approx(whole, abs=0.1), 40)
 
 
 @pytest.mark.parametrize("groups", [np.zeros(60, dtype=int), np.arange(60)])
-def test_no_silhouette_without_groups(groups: np.ndarray) -> None:
-    assert silhouette(VECTORS, groups, seed=0)[0] is None
+def test_no_silhouette_without_groups(vectors: np.ndarray, groups: np.ndarray) -> None:
+    assert silhouette(vectors, groups, seed=0)[0] is None
