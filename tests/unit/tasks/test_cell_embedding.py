@@ -14,7 +14,7 @@ import pytest
 import torch
 from conftest import REPOSITORY, TEST_DATA, Run
 from dnalm.formats import cells_file
-from dnalm.methods.expression_bins import bin_values, cell_generator, cell_tokens
+from dnalm.methods.expression_bins import cell_generator
 from dnalm.models import scgpt
 from dnalm.models.sources import open_model
 from scipy.sparse import csr_matrix
@@ -211,46 +211,6 @@ def test_bfloat16_is_close_and_says_how_close(run_tool: Run, tmp_path: Path) -> 
     assert 0.99 < cosines.min() < 1
     measured = float(said.split("cosine with float32 at least ")[1].split()[0])
     assert measured == pytest.approx(cosines[:16].min(), abs=2e-6)
-
-
-def test_bins_of_a_value_that_repeats_are_even(tmp_path: Path) -> None:
-    """A value that is half of all has half of the bins, each about as often."""
-    values = np.array([1.0] * 100 + list(range(2, 102)))
-    random = np.random.default_rng(0)
-    drawn = np.concatenate([bin_values(values, random.random(200))[:100] for _ in range(100)])
-    bins, times = np.unique(drawn, return_counts=True)
-    assert bins.tolist() == list(range(1, 26))
-    assert times.min() > 0.8 * times.mean()
-
-
-def test_one_gene_may_have_any_bin() -> None:
-    found = [bin_values(np.array([3.0]), u)[0] for u in (0.0, 0.5, np.nextafter(1, 0))]
-    assert found == [50, 25, 1]
-
-
-def test_a_cell_of_too_many_genes_reads_each_about_as_often() -> None:
-    genes, values = np.arange(100), np.arange(1.0, 101)
-    read = np.zeros(100)
-    for cell in range(400):
-        tokens = cell_tokens(
-            genes, values, cls_id=100, no_value=-2, most_tokens=21, random=cell_generator(0, f"cell {cell}")
-        )
-        assert tokens.genes[0] == 100
-        assert len(set(tokens.genes)) == len(tokens) == 21
-        assert tokens.expressed == 100
-        read[tokens.genes[1:]] += 1
-    assert read.min() > 40
-    assert read.max() < 130
-
-
-def test_bins_do_not_depend_on_how_many_genes_are_read() -> None:
-    genes, values = np.arange(60), np.repeat([1.0, 2.0, 3.0], 20)
-    long, short = (
-        cell_tokens(genes, values, cls_id=99, no_value=-2, most_tokens=most, random=cell_generator(3, "cell"))
-        for most in (1_200, 15)
-    )
-    of_long = dict(zip(long.genes.tolist(), long.values.tolist(), strict=True))
-    assert all(of_long[gene] == value for gene, value in zip(short.genes.tolist(), short.values.tolist(), strict=True))
 
 
 def test_scanpy_finds_neighbours(embedded: Embedded) -> None:

@@ -11,7 +11,6 @@ import pytest
 from conftest import TEST_DATA, Run
 from dnalm.formats.fasta import FastaReader
 from dnalm.formats.regions import read_regions
-from dnalm.methods.shards import shard_of, tiles
 
 VARIANTS = TEST_DATA / "shards" / "variants.vcf"
 Split = Callable[..., tuple[list[Path], pd.DataFrame, str]]
@@ -165,19 +164,3 @@ def test_equal_runs_give_equal_bytes(split: Split) -> None:
     first, _, _ = split("--variants", VARIANTS, "--shards", 3)
     second, _, _ = split("--variants", VARIANTS, "--shards", 3)
     assert [file.read_bytes() for file in first] == [file.read_bytes() for file in second]
-
-
-def test_records_of_one_cost_fill_shards_evenly() -> None:
-    for records in (8, 9, 100):
-        for shards in (1, 3, 8):
-            numbers = [shard_of(place, 1, records, shards) for place in range(records)]
-            assert numbers == sorted(numbers)
-            counts = np.bincount(numbers, minlength=shards)
-            assert counts.max() - counts.min() <= 1
-
-
-def test_tiles_cover_a_contig_and_end_with_it() -> None:
-    assert list(tiles(10, 4, 4)) == [(0, 4), (4, 8), (8, 10)]
-    assert list(tiles(10, 4, 3)) == [(0, 4), (3, 7), (6, 10)]
-    assert list(tiles(3, 4, 4)) == [(0, 3)]
-    assert list(tiles(8, 2, 4)) == [(0, 2), (4, 6)]
