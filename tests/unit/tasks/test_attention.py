@@ -9,12 +9,10 @@ import pytest
 import torch
 import transformers
 from conftest import ARCHITECTURES, REPOSITORY, TEST_DATA, Run
-from dnalm.engine.attention import Head, chosen_heads
 from dnalm.formats.attention_file import AttentionWriter
 from dnalm.formats.fasta import FastaReader
 from dnalm.models.registry import load_language_model
 from dnalm.models.sources import open_model
-from dnalm.report.attention_plot import MOST_PIXELS, attention_panel
 from dnalm.tasks import attention
 from PIL import Image
 
@@ -200,29 +198,3 @@ def test_maps_are_written_one_by_one(tmp_path: Path) -> None:
         np.testing.assert_array_equal(arrays["attention_0"], [np.full((2, 2), number) for number in range(3)])
     with zipfile.ZipFile(tmp_path / "o") as archive:
         assert archive.testzip() is None
-
-
-def test_a_token_has_as_many_pixels_as_bases_and_special_tokens_none() -> None:
-    starts, ends = np.array([0, 0, 3, 4, 0]), np.array([0, 3, 4, 6, 0])
-    given = np.arange(25, dtype=np.float32).reshape(5, 5)
-    panel = attention_panel("title", given, starts, ends)
-    owner = [1, 1, 1, 2, 3, 3]
-    np.testing.assert_array_equal(panel.pixels, given[np.ix_(owner, owner)])
-    assert (panel.bases, panel.bases_a_pixel) == (6, 1)
-
-
-def test_a_pixel_of_several_tokens_has_the_largest_of_their_values() -> None:
-    bases = 3 * MOST_PIXELS - 1
-    starts = np.arange(bases)
-    given = np.random.default_rng(0).random((bases, bases)).astype(np.float32)
-    panel = attention_panel("title", given, starts, starts + 1)
-    assert panel.pixels.shape == (MOST_PIXELS, MOST_PIXELS)
-    assert panel.pixels[7, 11] == given[21:24, 33:36].max()
-    assert panel.pixels[-1, 0] == given[-2:, :3].max()
-
-
-def test_heads_are_read_from_a_text(random_model: Path) -> None:
-    model = load_language_model(open_model(random_model))
-    assert chosen_heads("1.4, 2.1,1.4", model) == [Head(1, 4), Head(2, 1)]
-    assert chosen_heads("last.3", model) == [Head(2, 3)]
-    assert chosen_heads("1.*,1.2", model) == [Head(1, number) for number in (1, 2, 3, 4)]
