@@ -11,7 +11,6 @@ from conftest import REPOSITORY, TEST_DATA
 from dnalm.engine.segment_training import BINS, GAMMA, Segmentation, SegmentBatches, Sources
 from dnalm.errors import UserError
 from dnalm.methods import statistics
-from dnalm.methods.segment_masks import covered, merged
 from dnalm.models.registry import load_segmenter
 from dnalm.models.segment_training import new_segmenter, trainable_segmenter, window_limits, write_segmenter
 from dnalm.models.sources import open_model
@@ -143,19 +142,6 @@ def test_validation_never_changes(batches: Callable[..., SegmentBatches]) -> Non
     found.set_epoch(7)
     assert torch.equal(found[1]["input_ids"], before)
     assert "".join("ACGT"[base] for base in before[0]) == GENOME[800:900]
-
-
-def test_covered_bases_are_counted() -> None:
-    generator = np.random.default_rng(0)
-    for _ in range(50):
-        spans = merged([(start, start + 7) for start in generator.integers(0, 90, generator.integers(0, 9)).tolist()])
-        inside = np.zeros(200, dtype=bool)
-        for start, end in spans.tolist():
-            inside[start:end] = True
-        starts = generator.integers(0, 100, 20)
-        ends = starts + generator.integers(1, 60, 20)
-        found = covered(spans, starts, ends)
-        assert found.tolist() == [inside[start:end].sum() for start, end in zip(starts, ends, strict=True)]
 
 
 BACKBONES = {

@@ -1,4 +1,4 @@
-"""Annotations of every format, and spans and masks of them."""
+"""Annotations of every format."""
 
 import gzip
 from pathlib import Path
@@ -8,7 +8,6 @@ import pytest
 from dnalm.errors import UserError
 from dnalm.formats.annotations import contigs_in_common, read_annotation
 from dnalm.formats.segment_files import SegmentWriter
-from dnalm.methods.segment_masks import clipped, mask, merged, spans_of
 
 GTF = """#comment
 chr1\tHAVANA\tgene\t11\t100\t.\t+\t.\tgene_id "a"; gene_type "protein_coding";
@@ -125,20 +124,3 @@ def test_an_annotation_of_another_genome_is_refused(tmp_path: Path) -> None:
         contigs_in_common(annotation, {"1": 10}, "a")
     with pytest.raises(UserError, match="ends at 10 of 'chr1', which ends at 9"):
         contigs_in_common(annotation, {"chr1": 9}, "a")
-
-
-def test_spans_equal_the_bases_that_they_cover() -> None:
-    generator = np.random.default_rng(0)
-    for _ in range(50):
-        starts = generator.integers(0, 80, generator.integers(0, 12))
-        given = [(int(start), int(start + generator.integers(1, 20))) for start in starts]
-        covered = {base for start, end in given for base in range(start, end)}
-        found = merged(given)
-        assert {base for start, end in found.tolist() for base in range(start, end)} == covered
-        assert (found[1:, 0] > found[:-1, 1]).all()
-        inside = mask(found, 10, 60)
-        assert set((10 + np.flatnonzero(inside)).tolist()) == {base for base in covered if 10 <= base < 60}
-        assert spans_of(inside, 10).tolist() == clipped(found, np.array([[10, 60]])).tolist()
-        within = merged([(0, 7), (30, 50)])
-        kept = {base for base in covered if base < 7 or 30 <= base < 50}
-        assert {base for start, end in clipped(found, within).tolist() for base in range(start, end)} == kept

@@ -140,36 +140,6 @@ def test_regions_get_the_numbers_of_the_whole(grid: Grid, stitch: Stitch) -> Non
         assert np.array_equal(part, expected, equal_nan=True)
 
 
-def slow_blend(windows: list[tuple[SegmentWindow, NDArray[np.float32]]], length: int) -> NDArray[np.float64]:
-    sums, weights = np.zeros(length), np.zeros(length)
-    for window, values in windows:
-        for at in range(window.first, window.last):
-            distances = [(window.last - window.first) / 2]
-            if window.kept_start > window.first:
-                distances.append(at - window.first + 0.5)
-            if window.kept_end < window.last:
-                distances.append(window.last - at - 0.5)
-            sums[at] += min(distances) * values[at - window.first, 0]
-            weights[at] += min(distances)
-    return np.divide(sums, weights, where=weights > 0, out=np.full(length, np.nan))
-
-
-@pytest.mark.parametrize("overlap", [0.1, 0.5, 0.8])
-def test_blending_is_the_mean_weighted_by_the_distance_from_inner_edges(overlap: float) -> None:
-    generator = np.random.default_rng(2)
-    for length in (240, 250, 601, 1999):
-        grid = Grid(240, step_of(240, overlap, 24), (0, 240), 24, 24, 24, False)
-        windows = [
-            (window, generator.random((window.last - window.first, 1), dtype=np.float32))
-            for window in grid.windows(length, runs((300, 310)) if length > 310 else runs())
-        ]
-        found = np.full(length, np.nan)
-        for start, values in STITCHES["blend"](iter(windows)):
-            assert np.isnan(found[start : start + len(values)]).all()
-            found[start : start + len(values)] = values[:, 0]
-        np.testing.assert_allclose(found, slow_blend(windows, length), atol=1e-6)
-
-
 def test_intervals() -> None:
     assert merged([(5, 9), (0, 3), (3, 4), (8, 10)]).tolist() == [[0, 4], [5, 10]]
     assert merged([]).shape == (0, 2)
