@@ -9,7 +9,7 @@ import pandas as pd
 import pytest
 import torch
 import transformers
-from conftest import SHARED_DATA, SIZES, TEST_DATA, VOCABULARY, Run
+from conftest import SIZES, TEST_DATA, VOCABULARY, Run
 from dnalm.engine import representations
 from dnalm.formats.fasta import FastaReader
 from dnalm.methods.strands import reverse_complement
@@ -17,12 +17,11 @@ from dnalm.models.head_config import HeadFacts
 from dnalm.models.heads import Classifier, load_classifier, new_classifier, write_classifier
 from dnalm.models.sources import open_model
 from dnalm.tasks import prediction
+from mistral_dna import write_mistral_dna
 
 WINDOWS = TEST_DATA / "two_genomes.fasta"
 CLASSIFIER, REGRESSOR = TEST_DATA / "classifier.safetensors", TEST_DATA / "regressor.safetensors"
 GENES, GENOME = TEST_DATA / "mitochondrial_genes.bed", TEST_DATA / "human_mitochondrion.fasta"
-MISTRAL_DNA = SHARED_DATA / "mistral_dna/models/Mistral-DNA-v1-1M-hg38-finetuned-tf0"
-needs_mistral_dna = pytest.mark.skipif(not MISTRAL_DNA.is_dir(), reason="the trained checkpoint is not redistributed")
 
 
 def fasta(path: Path, *records: tuple[str, str]) -> Path:
@@ -380,37 +379,43 @@ def test_equal_sequences_of_a_published_classifier_are_computed_once(
     assert seen == [3, 4]
 
 
-@needs_mistral_dna
-def test_the_trained_mistral_dna_predicts_from_its_golden_logits(
-    predicted: Callable[..., pd.DataFrame], tmp_path: Path
+@pytest.fixture
+def mistral_dna(tmp_path: Path) -> Path:
+    """A Mistral-DNA of two classes without names."""
+    return write_mistral_dna(tmp_path / "mistral_dna")
+
+
+def difference_by_plain_transformers(folder: Path, sequences: list[str]) -> np.ndarray:
+    """Return the first logit of each sequence less the second, one sequence at a time by transformers alone."""
+    model = transformers.AutoModelForSequenceClassification.from_pretrained(folder, trust_remote_code=False).eval()
+    tokenizer = transformers.AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
+    with torch.inference_mode():
+        logits = [model(**tokenizer(bases, return_tensors="pt")).logits[0].numpy() for bases in sequences]
+    return np.array([first - second for first, second in logits])
+
+
+def test_mistral_dna_has_the_logits_and_the_labels_of_plain_transformers(
+    predicted: Callable[..., pd.DataFrame], mistral_dna: Path, tmp_path: Path
 ) -> None:
-    golden = np.array([[1.0583, -1.2036], [-0.2502, 0.1363]])
-    records = [("first", "ATTGTGGGTCCCCGTAGATGATAGGGGCCCCCC"), ("second", "ACGTACGTAGCTGATCGAT")]
-    table = predicted("--sequences", fasta(tmp_path / "in.fa", *records), "--model", MISTRAL_DNA)
-    assert table["label"].tolist() == ["LABEL_0", "LABEL_1"]
+    records = [("first", "ATTGTGGGTCCCCGTAGATGATAGGGGCCCCCC"), ("second", "ACCAGTGGCAT")]
+    table = predicted("--sequences", fasta(tmp_path / "in.fa", *records), "--model", mistral_dna)
+    expected = difference_by_plain_transformers(mistral_dna, [bases for _, bases in records])
     found = of_labels(table)
-    np.testing.assert_allclose(np.log(found[:, 0] / found[:, 1]), golden[:, 0] - golden[:, 1], atol=2e-4)
-
-
-@needs_mistral_dna
-def test_the_trained_mistral_dna_gives_the_logits_quoted_for_real_windows(
-    predicted: Callable[..., pd.DataFrame], tmp_path: Path
-) -> None:
-    """Exon SNP pairs 1 to 3: reference and alternative in turn."""
-    golden = [
-        (-0.4849, 0.5483),
-        (-0.5, 0.566),
-        (-0.5873, 0.6488),
-        (-0.6449, 0.6736),
-        (-0.308, 0.5014),
-        (-0.2755, 0.4878),
-    ]
-    pairs = []
-    for allele in ("ref", "alt"):
-        with FastaReader(SHARED_DATA / f"mistral_dna/SNP/SNPexon_{allele}_201b.fasta.gz") as reader:
-            pairs.append([record.bases for record, _ in zip(reader, range(3), strict=False)])
-    sequences = [bases for pair in zip(*pairs, strict=True) for bases in pair]
-    records = fasta(tmp_path / "in.fa", *((str(number), bases) for number, bases in enumerate(sequences)))
-    found = of_labels(predicted("--sequences", records, "--model", MISTRAL_DNA))
-    expected = np.array([first - second for first, second in golden])
     np.testing.assert_allclose(np.log(found[:, 0] / found[:, 1]), expected, atol=2e-4)
+    assert table["label"].tolist() == ["LABEL_0" if value > 0 else "LABEL_1" for value in expected]
+    assert len(set(table["label"])) == 2
+
+
+def test_mistral_dna_has_the_logits_of_plain_transformers_for_both_alleles_of_real_windows(
+    predicted: Callable[..., pd.DataFrame], mistral_dna: Path, tmp_path: Path
+) -> None:
+    """Windows of 201 bases of two genomes in a batch: reference and alternative in turn."""
+    references = [bases[:201] for bases in windows()[1][::27]]
+    alternatives = [bases[:100] + ("A" if bases[100] != "A" else "G") + bases[101:] for bases in references]
+    sequences = [bases for pair in zip(references, alternatives, strict=True) for bases in pair]
+    assert len(sequences) == 6
+    records = fasta(tmp_path / "in.fa", *((str(number), bases) for number, bases in enumerate(sequences)))
+    found = of_labels(predicted("--sequences", records, "--model", mistral_dna))
+    expected = difference_by_plain_transformers(mistral_dna, sequences)
+    np.testing.assert_allclose(np.log(found[:, 0] / found[:, 1]), expected, atol=2e-4)
+    assert np.abs(expected[::2] - expected[1::2]).min() > 0.01
