@@ -1,84 +1,34 @@
-import json
+"""Variant scores, compared with their definitions computed one forward pass after the other."""
+
 import math
+import re
 from collections.abc import Callable
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
-import transformers
-from conftest import SIZES
 from dnalm.engine import scoring
 from dnalm.engine.devices import Machine
 from dnalm.engine.likelihoods import TokenLikelihoods
 from dnalm.engine.scoring import ScoreChoices, Scored, VariantScorer
-from dnalm.engine.variant_tokens import Site, changes_one_token, most_context, usual_context
+from dnalm.engine.variant_tokens import Site
 from dnalm.errors import UserError
 from dnalm.methods.strands import reverse_complement
-from dnalm.methods.variant_windows import Status, shared_windows, trimmed, variant_windows
+from dnalm.methods.variant_windows import Status
 from dnalm.models.language_model import LanguageModel
-from dnalm.models.registry import load_language_model
-from dnalm.models.sources import open_model
-from dnalm.models.vocabularies import all_kmers, learn_byte_pairs
 from slow_scores import SlowScores
+from tiny_variants import CLASSES, GENOME, KINDS, other_letters, site, snv
 
-GENOME = "".join(np.random.default_rng(5).choice(list("ACGT"), 400))
-CONTEXT = 31
 MACHINE = Machine(torch.device("cpu"), 1, 1_024)
 MASKED = ("llr_masked", "llr_masked_base", "llr_wildtype", "pll", "entropy", "jsd")
 CAUSAL = ("llr_causal", "llr_causal_per_base", "jsd")
 DISTANCES = ("l2", "l1", "cosine", "dot")
-KINDS = ["letters", "3-mers", "6-mers", "byte pairs"]
-CLASSES = {"masked": "EsmForMaskedLM", "causal": "LlamaForCausalLM", "windowed causal": "Gemma2ForCausalLM"}
 EVERY_MODEL = [(reads, kind) for reads in CLASSES for kind in KINDS]
 TOLERANCE = 1e-5
 
-Make = Callable[..., LanguageModel]
-
-
-@pytest.fixture(scope="module")
-def model(tmp_path_factory: pytest.TempPathFactory) -> Make:
-    """Return a function that makes a tiny random model with a kind of tokenizer."""
-    made: dict[tuple[str, str], LanguageModel] = {}
-
-    def make(reads: str, kind: str) -> LanguageModel:
-        if (reads, kind) not in made:
-            letters = {"letters": 1, "3-mers": 3, "6-mers": 6}
-            words = learn_byte_pairs([GENOME], 48) if kind == "byte pairs" else all_kmers(letters[kind])
-            sizes = SIZES | {"vocab_size": words.get_vocab_size(), "num_hidden_layers": 2}
-            sizes |= {"pad_token_id": words.token_to_id("[PAD]"), "mask_token_id": words.token_to_id("[MASK]")}
-            if reads == "masked":
-                sizes |= {"position_embedding_type": "rotary"}
-            if reads == "windowed causal":
-                sizes |= {"head_dim": 8, "sliding_window": 8, "num_key_value_heads": 2}
-            model_class = getattr(transformers, CLASSES[reads])
-            torch.manual_seed(2)
-            folder = tmp_path_factory.mktemp("model")
-            model_class(model_class.config_class(**sizes)).save_pretrained(folder)
-            words.save(str(folder / "tokenizer.json"))
-            settings = {"mask_token": "[MASK]", "pad_token": "[PAD]", "model_max_length": 64}
-            (folder / "tokenizer_config.json").write_text(json.dumps(settings))
-            made[reads, kind] = load_language_model(open_model(Path(folder)), head=True)
-        return made[reads, kind]
-
-    return make
-
-
-def site(position: int, reference: str, alternative: str, genome: str = GENOME, context: int | None = CONTEXT) -> Site:
-    assert genome[position:].startswith(reference)
-    offset, reference, alternative = trimmed(reference, alternative)
-    where = (lambda start, end: genome[start:end], len(genome), position + offset, reference, alternative, context)
-    return Site(variant_windows(*where), shared_windows(*where))
-
-
-def other_letters(bases: str, shift: int = 1) -> str:
-    return "".join("ACGT"[("ACGT".index(letter) + shift) % 4] for letter in bases)
-
-
-def snv(position: int, shift: int = 1) -> Site:
-    return site(position, GENOME[position], other_letters(GENOME[position], shift))
+Make = Callable[[str, str], LanguageModel]
 
 
 # Place, REF, ALT: all six offsets of a 6-mer, both ends of the contig, two letters at one base, indels.
@@ -117,11 +67,11 @@ def assert_close(found: np.ndarray, expected: np.ndarray | list[float]) -> None:
     np.testing.assert_allclose(found, expected, rtol=0, atol=TOLERANCE * scale)  # NaN equals NaN
 
 
-def test_variants_lie_at_every_offset_of_a_6mer(model: Make) -> None:
+def test_variants_lie_at_every_offset_of_a_6mer(tiny_model: Make) -> None:
     found = set()
     for at in OFFSETS:
         reference = VARIANTS[f"SNV at {at}"].windows.reference
-        (encoding,) = model("masked", "6-mers").encode([reference.bases])
+        (encoding,) = tiny_model("masked", "6-mers").encode([reference.bases])
         (token,) = np.flatnonzero((encoding.starts <= reference.site) & (reference.site < encoding.ends))
         assert encoding.ends[token] - encoding.starts[token] == 6
         found.add(reference.site - int(encoding.starts[token]))
@@ -129,8 +79,8 @@ def test_variants_lie_at_every_offset_of_a_6mer(model: Make) -> None:
 
 
 @pytest.mark.parametrize(("reads", "kind"), EVERY_MODEL)
-def test_every_score_is_its_definition(model: Make, reads: str, kind: str) -> None:
-    tiny = model(reads, kind)
+def test_every_score_is_its_definition(tiny_model: Make, reads: str, kind: str) -> None:
+    tiny = tiny_model(reads, kind)
     slow = SlowScores(tiny)
     sites = [*VARIANTS.values(), *WITH_N]
     chosen = MASKED if reads == "masked" else CAUSAL
@@ -142,11 +92,11 @@ def test_every_score_is_its_definition(model: Make, reads: str, kind: str) -> No
         assert (one.status == Status.OK) == (not any(map(math.isnan, one.values.values())))
 
 
-def test_kmers_give_every_snv_a_masked_score_and_byte_pairs_do_not(model: Make) -> None:
+def test_kmers_give_every_snv_a_masked_score_and_byte_pairs_do_not(tiny_model: Make) -> None:
     sites = [snv(position) for position in range(100, 160)]
     for kind in KINDS[:3]:
-        assert not np.isnan(column(score(model("masked", kind), sites, "llr_masked"), "llr_masked")).any()
-    found = score(model("masked", "byte pairs"), sites, "llr_masked", "pll")
+        assert not np.isnan(column(score(tiny_model("masked", kind), sites, "llr_masked"), "llr_masked")).any()
+    found = score(tiny_model("masked", "byte pairs"), sites, "llr_masked", "pll")
     lacking = np.isnan(column(found, "llr_masked"))
     assert 0 < lacking.sum() < len(sites)
     assert [one.status == Status.TOKENIZATION_DIFFERS for one in found] == lacking.tolist()
@@ -157,9 +107,9 @@ def test_kmers_give_every_snv_a_masked_score_and_byte_pairs_do_not(model: Make) 
 @pytest.mark.parametrize(("representation", "layer"), [("hidden", -1), ("hidden", 1), ("logits", -1)])
 @pytest.mark.parametrize(("reads", "kind"), EVERY_MODEL)
 def test_distances_are_those_of_tokens_pooled_by_hand(
-    model: Make, reads: str, kind: str, representation: str, layer: int, pooling: str
+    tiny_model: Make, reads: str, kind: str, representation: str, layer: int, pooling: str
 ) -> None:
-    tiny = model(reads, kind)
+    tiny = tiny_model(reads, kind)
     sites = list(VARIANTS.values())
     vectors = []
     for allele in (allele for one in sites for allele in (one.windows.reference, one.windows.alternative)):
@@ -187,8 +137,8 @@ def test_distances_are_those_of_tokens_pooled_by_hand(
 
 
 @pytest.mark.parametrize(("reads", "kind"), EVERY_MODEL)
-def test_a_score_does_not_depend_on_batch_order_or_neighbours(model: Make, reads: str, kind: str) -> None:
-    tiny = model(reads, kind)
+def test_a_score_does_not_depend_on_batch_order_or_neighbours(tiny_model: Make, reads: str, kind: str) -> None:
+    tiny = tiny_model(reads, kind)
     chosen = (*(MASKED if reads == "masked" else CAUSAL), "l2")
     sites = [*VARIANTS.values(), *WITH_N]
     together = score(tiny, sites, *chosen)
@@ -201,18 +151,18 @@ def test_a_score_does_not_depend_on_batch_order_or_neighbours(model: Make, reads
 
 
 @pytest.mark.parametrize(("reads", "kind"), EVERY_MODEL)
-def test_swapping_the_alleles_and_the_genome_turns_the_sign(model: Make, reads: str, kind: str) -> None:
+def test_swapping_the_alleles_and_the_genome_turns_the_sign(tiny_model: Make, reads: str, kind: str) -> None:
     swapped = []
     for position, reference, alternative in CHANGES.values():
         genome = GENOME[:position] + alternative + GENOME[position + len(reference) :]
         swapped.append(site(position, alternative, reference, genome))
     for name in ("llr_masked", "pll") if reads == "masked" else ("llr_causal",):
-        forward, backward = (score(model(reads, kind), sites, name) for sites in ([*VARIANTS.values()], swapped))
+        forward, backward = (score(tiny_model(reads, kind), sites, name) for sites in ([*VARIANTS.values()], swapped))
         assert_close(column(backward, name), -column(forward, name))
 
 
 @pytest.mark.parametrize(("reads", "kind"), EVERY_MODEL)
-def test_both_strands_are_the_same_from_either_side(model: Make, reads: str, kind: str) -> None:
+def test_both_strands_are_the_same_from_either_side(tiny_model: Make, reads: str, kind: str) -> None:
     """For SNVs in the middle of odd windows, at all offsets of a 6-mer, with the genome's other strand as the genome."""
     turned = reverse_complement(GENOME)
     places = [(at, context) for at in (100, 101) for context in range(25, 37, 2)]
@@ -224,15 +174,17 @@ def test_both_strands_are_the_same_from_either_side(model: Make, reads: str, kin
     chosen = [
         name for name in (MASKED if reads == "masked" else CAUSAL) if name != "llr_wildtype"
     ]  # the grid is another
-    forward, backward = (score(model(reads, kind), one, *chosen, "l2", both_strands=True) for one in (sites, others))
+    forward, backward = (
+        score(tiny_model(reads, kind), one, *chosen, "l2", both_strands=True) for one in (sites, others)
+    )
     for name in (*chosen, "l2"):
         assert_close(column(backward, name), column(forward, name))
         apart = [np.array([one.strands[name] for one in found]) for found in (forward, backward)]
         assert_close(apart[1], apart[0])
 
 
-def test_both_strands_are_mean_and_difference_of_each(model: Make) -> None:
-    tiny, sites = model("masked", "3-mers"), [snv(position) for position in range(100, 106)]
+def test_both_strands_are_mean_and_difference_of_each(tiny_model: Make) -> None:
+    tiny, sites = tiny_model("masked", "3-mers"), [snv(position) for position in range(100, 106)]
     both = score(tiny, sites, "llr_masked", both_strands=True)
     forward, reverse = (
         column(score(tiny, strand, "llr_masked"), "llr_masked")
@@ -242,7 +194,7 @@ def test_both_strands_are_mean_and_difference_of_each(model: Make) -> None:
     assert_close(np.array([one.strands["llr_masked"] for one in both]), np.abs(forward - reverse))
 
 
-def test_what_variants_share_is_read_once(model: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_variants_share_is_read_once(tiny_model: Make, monkeypatch: pytest.MonkeyPatch) -> None:
     """All changes of 31 bases: a masked site a base; of the wild type windows of the grid; a causal group a base."""
     rows: list[int] = []
     usual = TokenLikelihoods.distributions
@@ -253,7 +205,7 @@ def test_what_variants_share_is_read_once(model: Make, monkeypatch: pytest.Monke
 
     monkeypatch.setattr(TokenLikelihoods, "distributions", counting)
     sites = [snv(position, shift) for position in range(100, 131) for shift in (1, 2, 3)]
-    score(model("masked", "letters"), sites, "llr_masked", "entropy", "llr_wildtype")
+    score(tiny_model("masked", "letters"), sites, "llr_masked", "entropy", "llr_wildtype")
     assert rows == [31, 3]
     pieces: list[int] = []
     usual_run = scoring.run_pieces
@@ -263,14 +215,14 @@ def test_what_variants_share_is_read_once(model: Make, monkeypatch: pytest.Monke
         return usual_run(lengths, *others)
 
     monkeypatch.setattr(scoring, "run_pieces", counting_pieces)
-    score(model("masked", "letters"), [*sites, *sites], "l2")
+    score(tiny_model("masked", "letters"), [*sites, *sites], "l2")
     assert pieces == [31 + 93]
 
 
-def test_a_window_of_too_many_tokens_is_told_apart(model: Make) -> None:
+def test_a_window_of_too_many_tokens_is_told_apart(tiny_model: Make) -> None:
     long = site(200, GENOME[200], other_letters(GENOME[200]), context=100)
     short = snv(100)
-    found = score(model("masked", "letters"), [short, long, short], "llr_masked")
+    found = score(tiny_model("masked", "letters"), [short, long, short], "llr_masked")
     assert [one.status for one in found] == [Status.OK, Status.TOO_MANY_TOKENS, Status.OK]
     assert math.isnan(found[1].values["llr_masked"])
 
@@ -283,37 +235,29 @@ def test_a_window_of_too_many_tokens_is_told_apart(model: Make) -> None:
         ("masked", "llr_causal", "The score llr_causal is for models that read left to right"),
     ],
 )
-def test_a_score_of_another_kind_of_model_is_refused(model: Make, reads: str, name: str, sentence: str) -> None:
-    with pytest.raises(UserError) as error:
-        score(model(reads, "letters"), [snv(100)], name)
-    assert sentence in str(error.value)
+def test_a_score_of_another_kind_of_model_is_refused(tiny_model: Make, reads: str, name: str, sentence: str) -> None:
+    with pytest.raises(UserError, match=re.escape(sentence)):
+        score(tiny_model(reads, "letters"), [snv(100)], name)
 
 
-def test_the_models_window_is_known(model: Make) -> None:
-    assert [changes_one_token(model("masked", kind)) for kind in KINDS] == [True, True, True, False]
-    # 64 tokens, one of them CLS; byte pairs have SEP too, and a token may be one base.
-    assert [most_context(model("masked", kind)) for kind in KINDS] == [63, 189, 378, 62]
-    assert [usual_context(model("masked", kind)) for kind in KINDS] == [63, 189, 200, 62]
-
-
-def test_bfloat16_is_near_and_says_how_near(model: Make) -> None:
+def test_bfloat16_is_near_and_says_how_near(tiny_model: Make) -> None:
     sites = [snv(position) for position in range(100, 140)]
-    scorer = VariantScorer(model("masked", "6-mers"), ScoreChoices(("llr_masked", "l2")), MACHINE)
+    scorer = VariantScorer(tiny_model("masked", "6-mers"), ScoreChoices(("llr_masked", "l2")), MACHINE)
     exact = scorer.score(sites)
     try:
         said = scorer.change_precision("bfloat16", sites)
         lower = scorer.score(sites)
     finally:
-        model("masked", "6-mers").to(torch.device("cpu"), torch.float32)
+        tiny_model("masked", "6-mers").to(torch.device("cpu"), torch.float32)
     for name in ("llr_masked", "l2"):
         r = np.corrcoef(column(exact, name), column(lower, name))[0, 1]
         assert 0.9 < r < 1
         assert f"{name} r = {r:.4f}" in said
 
 
-def test_progress_counts_each_variant_once(model: Make) -> None:
+def test_progress_counts_each_variant_once(tiny_model: Make) -> None:
     told: list[int] = []
-    scorer = VariantScorer(model("masked", "letters"), ScoreChoices(MASKED), replace(MACHINE, batch_tokens=64))
+    scorer = VariantScorer(tiny_model("masked", "letters"), ScoreChoices(MASKED), replace(MACHINE, batch_tokens=64))
     scorer.score(list(VARIANTS.values()), told.append)
     assert sum(told) == len(VARIANTS)
     assert sum(count > 0 for count in told) > 5
