@@ -5,7 +5,6 @@ import pyBigWig
 import pytest
 from dnalm.formats import bigwig
 from dnalm.formats.bigwig import BigWigWriter, Chromosomes
-from dnalm.formats.tracks import TracksWriter, file_names
 from numpy.typing import NDArray
 
 
@@ -88,23 +87,3 @@ def test_every_section_of_a_zoom_level_is_reached(tmp_path: Path, monkeypatch: p
             )
             near, exact = (track.stats(name, 0, len(values), exact=exact)[0] for exact in (False, True))
             assert near == exact or near == pytest.approx(exact, abs=1e-4)
-
-
-def test_tracks_have_the_features_names_and_decimals(tmp_path: Path) -> None:
-    values = np.random.default_rng(0).random((1_000, 2), dtype=np.float32)
-    with TracksWriter(tmp_path, ["exon", "CTCF-bound"], {"a": 1_200}, 2, 2) as tracks:
-        tracks.append("a", 100, values[:300])
-        tracks.append("a", 400, values[300:])
-        tracks.finish()
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["CTCF-bound.bw", "exon.bw"]
-    with pyBigWig.open(str(tmp_path / "CTCF-bound.bw")) as track:
-        found = track.values("a", 0, 1_200, numpy=True)
-        assert np.isnan(found[:100]).all()
-        assert np.isnan(found[1_100:]).all()
-        np.testing.assert_allclose(found[100:1_100], np.round(values[:, 1], 2), atol=1e-7)
-
-
-def test_files_are_named_so_that_every_file_system_tells_them_apart() -> None:
-    names = file_names(["exon", "Exon", "a/b", "a b", "../x", "…", "5UTR", "x" * 300])
-    assert names[:7] == ["exon.bw", "Exon_2.bw", "a_b.bw", "a_b_2.bw", "_x.bw", "_.bw", "5UTR.bw"]
-    assert len(names[7]) < 110

@@ -1,5 +1,4 @@
 import json
-import zipfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -9,7 +8,6 @@ import pytest
 import torch
 import transformers
 from conftest import ARCHITECTURES, REPOSITORY, TEST_DATA, Run
-from dnalm.formats.attention_file import AttentionWriter
 from dnalm.formats.fasta import FastaReader
 from dnalm.models.registry import load_language_model
 from dnalm.models.sources import open_model
@@ -178,23 +176,3 @@ def test_a_picture_is_no_must(run_tool: Run, random_model: Path, tmp_path: Path)
     options = ("--sequences", WINDOWS, "--ids", "ecoli_103001", "--model", random_model)
     assert run_tool("attention", *options, "--output", tmp_path / "o")[0] == 0
     assert [path.name for path in tmp_path.iterdir()] == ["o"]
-
-
-def test_maps_are_written_one_by_one(tmp_path: Path) -> None:
-    """Never more than one is held."""
-    held: list[int] = []
-
-    def maps() -> Any:
-        for number in range(3):
-            held.append(number)
-            yield np.full((2, 2), number, dtype=np.float32)
-            held.append(-1)
-
-    with AttentionWriter(tmp_path / "o", [(1, 1), (1, 2), (2, 1)]) as writer:
-        writer.append("a", np.array([0, 3]), np.array([3, 5]), maps())
-        writer.finish({"tool": "a test"})
-    assert held == [0, -1, 1, -1, 2, -1]
-    with np.load(tmp_path / "o", allow_pickle=False) as arrays:
-        np.testing.assert_array_equal(arrays["attention_0"], [np.full((2, 2), number) for number in range(3)])
-    with zipfile.ZipFile(tmp_path / "o") as archive:
-        assert archive.testzip() is None
