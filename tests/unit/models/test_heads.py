@@ -1,3 +1,5 @@
+"""Models that classify or regress: heads of ours and of transformers, written, read and damaged."""
+
 import json
 import shutil
 from collections.abc import Callable
@@ -9,7 +11,7 @@ import numpy as np
 import pytest
 import torch
 import transformers
-from conftest import ARCHITECTURES, REPOSITORY, SHARED_DATA, SIZES, VOCABULARY
+from conftest import ARCHITECTURES, REPOSITORY, SIZES, VOCABULARY
 from dnalm.engine.inference import Piece, pad
 from dnalm.errors import UserError
 from dnalm.models.head_config import HeadFacts
@@ -25,6 +27,7 @@ from dnalm.models.heads import (
 from dnalm.models.model_file import write_model_file
 from dnalm.models.registry import load_language_model
 from dnalm.models.sources import open_model
+from mistral_dna import write_mistral_dna
 from safetensors.torch import load_file
 from torch import Tensor
 
@@ -33,7 +36,6 @@ SEQUENCES = ["ACGTTGCANNACGGATTACAGATTACACC", "ACG", "TTTTGACATTACGATCGATCGGATCT
 LABELS = ("zebra", "ant", "mouse")
 OURS = {"nt_v2": "nt_v2", "dnabert2": "dnabert2"}
 EVERY_ARCHITECTURE = [*ARCHITECTURES, *OURS]
-MISTRAL_DNA = SHARED_DATA / "mistral_dna/models/Mistral-DNA-v1-1M-hg38-finetuned-tf0"
 
 
 @pytest.fixture
@@ -226,17 +228,20 @@ def test_the_task_of_a_published_classifier(
     assert (classifier.task, len(classifier.labels)) == (task, labels)
 
 
-@pytest.mark.skipif(not MISTRAL_DNA.is_dir(), reason="the trained checkpoint is not redistributed")
-def test_the_trained_mistral_dna_gives_its_golden_logits() -> None:
-    """Computed by MixtralForSequenceClassification and quoted with the checkpoint."""
-    classifier = load_classifier(open_model(MISTRAL_DNA))
+def test_a_mistral_dna_gives_the_logits_of_plain_transformers(tmp_path: Path) -> None:
+    """Its labels have no names in its config; a batch and a sequence alone agree."""
+    folder = write_mistral_dna(tmp_path / "m")
+    classifier = load_classifier(open_model(folder))
     assert (classifier.task, classifier.labels) == ("classify", ("LABEL_0", "LABEL_1"))
     sequences = ["ATTGTGGGTCCCCGTAGATGATAGGGGCCCCCC", "ACGTACGTAGCTGATCGAT"]
-    golden = [[1.0583, -1.2036], [-0.2502, 0.1363]]
+    reference = transformers.MixtralForSequenceClassification.from_pretrained(folder, trust_remote_code=False).eval()
+    tokenizer = transformers.AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
     with torch.inference_mode():
+        expected = torch.cat([reference(**tokenizer(bases, return_tensors="pt")).logits for bases in sequences])
         together = classifier.logits(*batch(classifier, sequences))
+    assert (expected[0] - expected[1]).abs().max() > 0.1
     for found in (together, alone(classifier, sequences)):
-        np.testing.assert_allclose(found.numpy(), golden, rtol=0, atol=1e-4)
+        torch.testing.assert_close(found, expected, rtol=0, atol=1e-4)
 
 
 @pytest.mark.parametrize("architecture", EVERY_ARCHITECTURE)
@@ -251,7 +256,7 @@ def test_a_backbone_is_no_classifier(model_folder: ModelFolder, tmp_path: Path, 
     transformers.AutoModel.from_pretrained(folder, trust_remote_code=False).save_pretrained(tmp_path)
     for name in ("vocab.txt", "tokenizer_config.json"):
         shutil.copy(folder / name, tmp_path)
-    with pytest.raises(NoClassifier):
+    with pytest.raises(NoClassifier, match="has no head that classifies or regresses"):
         load_classifier(open_model(tmp_path))
 
 
@@ -261,7 +266,7 @@ def test_a_published_classifier_without_its_pooler_is_none(model_folder: ModelFo
     stored = open_model(folder)
     tensors = {name: tensor for name, tensor in stored.read_tensors().items() if "pooler" not in name}
     write_model_file(tmp_path / "model", tensors, stored.config, stored.tokenizer, name="headless")
-    with pytest.raises(NoClassifier):
+    with pytest.raises(NoClassifier, match="has no head that classifies or regresses"):
         load_classifier(open_model(tmp_path / "model"))
 
 

@@ -1,3 +1,5 @@
+"""Language models of every architecture: the numbers of plain transformers, alone, padded, and of some layers."""
+
 import dataclasses
 import json
 import shutil
@@ -9,7 +11,7 @@ import numpy as np
 import pytest
 import torch
 import transformers
-from conftest import ARCHITECTURES, REPOSITORY, SHARED_DATA, SIZES, VOCABULARY
+from conftest import ARCHITECTURES, REPOSITORY, SIZES, VOCABULARY
 from dnalm.engine.inference import Piece, pad
 from dnalm.errors import UserError
 from dnalm.models import transformers_native
@@ -17,12 +19,11 @@ from dnalm.models.model_file import write_model_file
 from dnalm.models.registry import load_language_model
 from dnalm.models.sources import open_model
 from dnalm.models.tokenizers import Encoding
+from mistral_dna import write_mistral_dna
 from safetensors.torch import load_file, save_file
 
 ModelFolder = Callable[[str], Path]
 SEQUENCES = ["ACGTTGCANNACGGATTACAGATTACACC", "ACG", "TTTTGACATTACGATCGATCGGATCTAGCTAGCTAGGCTAAA", "N"]
-
-
 # Their absolute positions are counted from the left edge of the batch, whatever the mask says, so that pads on the left
 # would move them. All others take relative or rotary positions, or count tokens by the mask or the ids (RoBERTa, ESM).
 POSITIONS_FROM_THE_EDGE = {"bert", "deberta-v2", "distilbert", "electra", "gpt2"}
@@ -32,10 +33,6 @@ def padded(encodings: list[Encoding], pad_id: int) -> tuple[torch.Tensor, torch.
     pieces = [Piece(encoding.ids, np.ones(len(encoding), dtype=np.float32)) for encoding in encodings]
     input_ids, attention_mask, _ = pad(pieces, pad_id)
     return input_ids, attention_mask
-
-
-MISTRAL_DNA = SHARED_DATA / "mistral_dna/models/Mistral-DNA-v1-1M-hg38-finetuned-tf0"
-needs_mistral_dna = pytest.mark.skipif(not MISTRAL_DNA.is_dir(), reason="the trained checkpoint is not redistributed")
 
 
 @pytest.mark.parametrize("architecture", ARCHITECTURES)
@@ -432,30 +429,37 @@ def test_a_model_file_equals_its_folder(model_folder: ModelFolder, tmp_path: Pat
     assert torch.equal(first, second)
 
 
-@needs_mistral_dna
-def test_a_classifier_gives_no_logits_of_a_language_model() -> None:
+@pytest.fixture
+def mistral_dna(tmp_path: Path) -> Path:
+    """A Mistral-DNA of two classes."""
+    return write_mistral_dna(tmp_path / "mistral_dna")
+
+
+def test_a_classifier_gives_no_logits_of_a_language_model(mistral_dna: Path) -> None:
     with pytest.raises(UserError, match="has no language-model head"):
-        load_language_model(open_model(MISTRAL_DNA), head=True)
+        load_language_model(open_model(mistral_dna), head=True)
 
 
-@needs_mistral_dna
-def test_the_trained_mistral_dna_equals_plain_transformers_and_its_golden_logits() -> None:
-    """The golden logits were computed by MixtralForSequenceClassification and are quoted with the checkpoint."""
-    stored = open_model(MISTRAL_DNA)
+def test_a_published_classifier_has_the_hidden_states_of_plain_transformers(mistral_dna: Path) -> None:
+    """From bases to what its head reads: ids, every layer, and the logits of the last token in a padded batch."""
+    stored = open_model(mistral_dna)
     model = load_language_model(stored)
-    sequences = ["ATTGTGGGTCCCCGTAGATGATAGGGGCCCCCC", "ACGTACGTAGCTGATCGAT"]
-    encodings = model.encode(sequences)
+    encodings = model.encode(["ATTGTGGGTCCCCGTAGATGATAGGGGCCCCCC", "ACGTACGTAGCTGATCGAT"])
     assert encodings[0].ids.tolist() == [1, 2061, 281, 485, 35, 245, 2179, 102, 13, 2]
-    reference = transformers.AutoModel.from_pretrained(MISTRAL_DNA, trust_remote_code=False, dtype=torch.float32).eval()
+    assert encodings[1].ids.tolist() == [1, 5, 194, 194, 152, 359, 8, 2]
+    whole = transformers.MixtralForSequenceClassification.from_pretrained(mistral_dna, trust_remote_code=False).eval()
     input_ids, attention_mask = padded(encodings, model.pad_id)
+    expected_logits = []
     with torch.inference_mode():
         for encoding in encodings:
             ids = torch.from_numpy(encoding.ids)[None]
-            expected = reference(ids, output_hidden_states=True).hidden_states
+            expected = whole(ids, output_hidden_states=True)
+            expected_logits.append(expected.logits[0])
             for layer in range(len(model.layers) + 1):
                 (found,) = model.hidden_states(ids, None, [layer])
-                torch.testing.assert_close(found, expected[layer], rtol=0, atol=1e-5)
+                torch.testing.assert_close(found, expected.hidden_states[layer], rtol=0, atol=1e-5)
         (last,) = model.hidden_states(input_ids, attention_mask, [len(model.layers)])
     ends = [last[row, len(encoding) - 1] for row, encoding in enumerate(encodings)]
     logits = torch.stack(ends) @ stored.read_tensors()["score.weight"].T
-    np.testing.assert_allclose(logits.numpy(), [[1.0583, -1.2036], [-0.2502, 0.1363]], atol=1e-4)
+    assert (logits[0] - logits[1]).abs().max() > 0.1
+    torch.testing.assert_close(logits, torch.stack(expected_logits), rtol=0, atol=1e-4)
