@@ -2,21 +2,27 @@
 
 import itertools
 import json
+import math
+import time
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from dnalm.engine.checkpoints import TrainingState
 from dnalm.engine.devices import prepare_machine
-from dnalm.engine.objectives import LanguageModelling
-from dnalm.engine.training import ModelTrainer
-from dnalm.engine.training_data import Batching, TokenizedWindows, TrainingBatches
-from dnalm.engine.training_run import Run, TrainingSettings
+from dnalm.engine.objectives import LanguageModelling, Losses
+from dnalm.engine.training import ModelTrainer, train
+from dnalm.engine.training_data import Batch, Batching, TokenizedWindows, TrainingBatches
+from dnalm.engine.training_run import DIVERGED, NO_GAIN, SIGNAL, Run, TrainingSettings
+from dnalm.errors import UserError
 from dnalm.models.language_model import LanguageModel
 from dnalm.models.registry import new_language_model, trainable
 from dnalm.models.vocabularies import all_kmers
 from token_windows import LENGTHS, batches_of, windows_of
+from torch import Tensor, nn
 
 SMALL = {
     "hidden_size": 16,
@@ -36,15 +42,7 @@ CONFIGS: dict[str, dict[str, Any]] = {
 }
 
 
-def model_of(architecture: str) -> LanguageModel:
-    torch.manual_seed(2)
-    tokenizer = {"tokenizer.json": json.loads(all_kmers(1).to_str())}
-    return new_language_model(CONFIGS[architecture], tokenizer, "test", causal=architecture != "modernbert")
-
-
-def trainer_of(
-    model: LanguageModel, training: TrainingBatches, validation: TrainingBatches, folder: Path, **changes: Any
-) -> ModelTrainer:
+def settings(**changes: Any) -> TrainingSettings:
     usual: dict[str, Any] = {
         "epochs": 1,
         "max_steps": 1,
@@ -58,14 +56,25 @@ def trainer_of(
         "seed": 0,
         "time_limit": None,
     }
+    return TrainingSettings(**(usual | changes))
+
+
+def model_of(architecture: str) -> LanguageModel:
+    torch.manual_seed(2)
+    tokenizer = {"tokenizer.json": json.loads(all_kmers(1).to_str())}
+    return new_language_model(CONFIGS[architecture], tokenizer, "test", causal=architecture != "modernbert")
+
+
+def trainer_of(
+    model: LanguageModel, training: TrainingBatches, validation: TrainingBatches, folder: Path, **changes: Any
+) -> ModelTrainer:
     machine = prepare_machine("cpu", 1, None)
-    settings = TrainingSettings(**(usual | changes))
     return ModelTrainer(
         trainable(model),
         LanguageModelling(training.masked),
         training,
         validation,
-        settings,
+        settings(**changes),
         machine,
         folder,
         Run(),
@@ -158,3 +167,245 @@ def test_a_batch_of_hardly_any_weight_changes_hardly_anything(tmp_path: Path) ->
     trainer = trainer_of(model, batches, batches, tmp_path)
     items = trainer._get_num_items_in_batch([batches[0]], torch.device("cpu"))
     assert trainer.compute_loss(trainer.model, batches[0], num_items_in_batch=items).item() < 1e-3
+
+
+class Weight(nn.Module):
+    """A model of one number."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.value = nn.Parameter(torch.zeros(1))
+
+    def forward(self) -> Tensor:
+        return self.value
+
+
+class SquaredDistance:
+    """The squared distance of the model's number to that of a batch; the sums are this and the number of batches."""
+
+    quantities = 2
+    headline = ("loss", "loss")
+
+    def losses(self, model: nn.Module, batch: Batch) -> Losses:
+        total = (model() - batch["number"]).square().sum()
+        return Losses(total, torch.stack([total.detach().double(), torch.tensor(1.0, dtype=torch.float64)]))
+
+    def weight(self, batch: Batch) -> Tensor:
+        return torch.tensor(1.0)
+
+    def measures(self, sums: Sequence[float]) -> dict[str, float]:
+        return {"loss": sums[0] / sums[1]}
+
+
+class Numbers:
+    """Batches of one number and ten tokens each."""
+
+    def __init__(self, *numbers: float) -> None:
+        self._numbers = numbers
+        self.tokens = 10 * len(numbers)
+
+    def set_epoch(self, epoch: int) -> None: ...
+
+    def __len__(self) -> int:
+        return len(self._numbers)
+
+    def __getitem__(self, number: int) -> Batch:
+        return {"number": torch.tensor([self._numbers[number]]), "tokens": torch.tensor(10)}
+
+
+class OneByOne(Numbers):
+    """One batch for validation, another each time that it is read."""
+
+    def __init__(self, *numbers: float) -> None:
+        super().__init__(0.0)
+        self._left = list(numbers)
+
+    def __getitem__(self, number: int) -> Batch:
+        return {"number": torch.tensor([self._left.pop(0)]), "tokens": torch.tensor(10)}
+
+
+class Kept:
+    """What a training tells of: whether each best model was of the schedule, and a copy of each checkpoint."""
+
+    def __init__(self) -> None:
+        self.best: list[bool] = []
+        self.checkpoints: list[tuple[TrainingState, Run]] = []
+
+    def checkpoint(self, state: TrainingState, run: Run) -> None:
+        tensors = {name: tensor.clone() for name, tensor in state.tensors.items()}
+        self.checkpoints.append((TrainingState(tensors, state.facts), run.copy()))
+
+
+Make = Callable[..., ModelTrainer]
+
+
+@pytest.fixture
+def kept() -> Kept:
+    return Kept()
+
+
+@pytest.fixture
+def make(tmp_path: Path, kept: Kept) -> Make:
+    """Return a function that makes the trainer of a model of one number; four steps at a learning rate of zero."""
+    made = itertools.count()
+
+    def call(
+        training: Numbers | None = None,
+        validation: Numbers | None = None,
+        *,
+        run: Run | None = None,
+        interrupted: Callable[[], bool] = lambda: False,
+        **changes: Any,
+    ) -> ModelTrainer:
+        usual = {"learning_rate": 0.0, "weight_decay": 0.0, "max_steps": 4, "evaluate_every": 1}
+        folder = tmp_path / str(next(made))
+        folder.mkdir()
+        return ModelTrainer(
+            Weight(),
+            SquaredDistance(),
+            training or Numbers(1.0, 2.0),
+            validation or Numbers(1.0),
+            settings(**(usual | changes)),
+            prepare_machine("cpu", 1, None),
+            folder,
+            run or Run(),
+            time.monotonic(),
+            kept.best.append,
+            kept.checkpoint,
+            interrupted,
+        )
+
+    return call
+
+
+def rows(run: Run, split: str) -> list[tuple[int, float]]:
+    return [(row["step"], row["loss"]) for row in run.log if row["split"] == split]
+
+
+@pytest.mark.parametrize(
+    ("changes", "total", "warmup", "an_epoch"),
+    [
+        ({"epochs": 1, "max_steps": None}, 7, 0, 7),
+        ({"epochs": 2.5, "max_steps": None, "gradient_accumulation": 2, "warmup": 0.2}, 10, 2, 4),
+        ({"epochs": 0.01, "max_steps": None}, 1, 0, 7),
+        ({"epochs": 9, "max_steps": 3, "warmup": 0.5}, 3, 2, 7),
+    ],
+)
+def test_steps_follow_from_epochs_and_accumulation(
+    make: Make, changes: dict[str, Any], total: int, warmup: int, an_epoch: int
+) -> None:
+    trainer = make(Numbers(*range(7)), evaluate_every=None, **changes)
+    assert (trainer.total_steps, trainer.steps_an_epoch) == (total, an_epoch)
+    assert (trainer.args.warmup_steps, trainer.args.eval_steps, trainer.args.save_steps) == (warmup, an_epoch, an_epoch)
+
+
+def test_a_training_logs_each_step_and_keeps_the_best(make: Make, kept: Kept) -> None:
+    trainer = make(Numbers(1.0, 2.0), OneByOne(3.0, 1.0, 2.0, 0.5))
+    train(trainer, None)
+    run = trainer.run
+    assert rows(run, "training") == [(1, 1.0), (2, 4.0), (3, 1.0), (4, 4.0)]
+    assert rows(run, "validation") == [(1, 9.0), (2, 1.0), (3, 4.0), (4, 0.25)]
+    assert (run.best_loss, run.best_step, run.without_gain, run.steps, run.stopped) == (0.25, 4, 0, 4, "")
+    assert kept.best == [True, True, True]
+    assert [run.steps for _, run in kept.checkpoints] == [1, 2, 3, 4]
+    assert [row["epoch"] for row in run.log if row["split"] == "training"] == [0.5, 1.0, 1.5, 2.0]
+
+
+def test_a_training_ends_when_validation_no_longer_becomes_better(make: Make, kept: Kept) -> None:
+    trainer = make(None, OneByOne(2.0, 1.0, 1.0, 3.0, 0.0), max_steps=9, patience=2)
+    train(trainer, None)
+    run = trainer.run
+    assert (run.stopped, run.steps, run.best_step, run.without_gain) == (NO_GAIN, 4, 2, 2)
+    assert kept.best == [True, True]
+    without = make(None, OneByOne(2.0, 1.0, 1.0, 3.0, 4.0), max_steps=5, patience=0)
+    train(without, None)
+    assert (without.run.stopped, without.run.steps) == ("", 5)
+
+
+def test_an_interrupted_training_is_measured_but_not_by_the_schedule(make: Make, kept: Kept) -> None:
+    trainer = make(None, OneByOne(2.0), evaluate_every=3, interrupted=lambda: True)
+    train(trainer, None)
+    assert (trainer.run.stopped, trainer.run.steps, trainer.run.best_step) == (SIGNAL, 1, 1)
+    assert rows(trainer.run, "validation") == [(1, 4.0)]
+    assert kept.best == [False]
+    ((_, of_schedule),) = kept.checkpoints
+    assert rows(of_schedule, "validation") == []
+    assert (of_schedule.best_loss, of_schedule.steps) == (math.inf, 1)
+
+
+@pytest.mark.parametrize(
+    ("training", "validation", "steps"),
+    [(Numbers(1.0, math.nan), Numbers(1.0), 2), (Numbers(1.0, 2.0), Numbers(math.inf), 1)],
+    ids=["training", "validation"],
+)
+def test_a_loss_that_became_nan_ends_the_training(
+    make: Make, kept: Kept, training: Numbers, validation: Numbers, steps: int
+) -> None:
+    trainer = make(training, validation)
+    train(trainer, None)
+    assert (trainer.run.stopped, trainer.run.steps) == (DIVERGED, steps)
+    assert len(kept.checkpoints) == steps - 1
+
+
+def test_a_batch_too_large_for_the_gpu_is_refused(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*given: Any) -> Losses:
+        raise torch.OutOfMemoryError
+
+    monkeypatch.setattr(SquaredDistance, "losses", full)
+    with pytest.raises(UserError, match=r"does not fit into the GPU's memory \(step 1\); use a smaller batch size"):
+        train(make(), None)
+
+
+def test_gradients_of_a_step_are_of_the_mean_over_its_batches(make: Make) -> None:
+    trainer = make(Numbers(1.0, 5.0), gradient_accumulation=2, learning_rate=0.5, max_steps=1)
+    batches = [Numbers(1.0, 5.0)[number] for number in range(2)]
+    items = trainer._get_num_items_in_batch(batches, torch.device("cpu"))
+    losses = [trainer.compute_loss(trainer.model, batch, num_items_in_batch=items) for batch in batches]
+    assert [loss.item() for loss in losses] == [0.5, 12.5]
+    sum(losses).backward()
+    assert trainer.model.value.grad.item() == -6  # twice the mean distance
+
+
+def test_resuming_gives_the_number_and_log_of_the_uninterrupted_training(make: Make, kept: Kept) -> None:
+    def trainer(**options: Any) -> ModelTrainer:
+        return make(Numbers(1.0, 5.0, 2.0), learning_rate=0.3, max_steps=5, evaluate_every=2, warmup=0.4, **options)
+
+    numbers: list[float] = []
+    whole = trainer()
+    whole.on_checkpoint = lambda state, run: (kept.checkpoint(state, run), numbers.append(whole.model.value.item()))
+    train(whole, None)
+    state, run = kept.checkpoints[0]
+    assert (run.steps, len(numbers)) == (2, 3)
+    resumed = trainer(run=Run.of_facts(run.facts()))
+    resumed.model.value.data.fill_(numbers[0])
+    train(resumed, state)
+    assert resumed.model.value.item() == whole.model.value.item() != numbers[0]
+    untimed = [[row | {"tokens_per_second": 0} for row in one.run.log] for one in (whole, resumed)]
+    assert untimed[0] == untimed[1]
+
+
+@pytest.mark.parametrize(
+    ("max_steps", "without_gain", "stopped"),
+    [(4, 0, ""), (3, 9, ""), (9, 3, NO_GAIN)],
+    ids=["done", "beyond", "no gain"],
+)
+def test_nothing_is_trained_where_nothing_is_left(
+    make: Make, kept: Kept, max_steps: int, without_gain: int, stopped: str
+) -> None:
+    train(make(), None)
+    state, _ = kept.checkpoints[-1]
+    run = Run(without_gain=without_gain)
+    trainer = make(run=run, max_steps=max_steps)
+    count = len(kept.checkpoints)
+    train(trainer, state)
+    assert (run.stopped, run.steps, run.log) == (stopped, 4, [])
+    assert len(kept.checkpoints) == count
+
+
+def test_the_optimizer_of_another_model_is_refused(make: Make, kept: Kept) -> None:
+    train(make(), None)
+    state, _ = kept.checkpoints[1]
+    other = {name: torch.zeros(3) if name.endswith("exp_avg") else tensor for name, tensor in state.tensors.items()}
+    assert other.keys() == state.tensors.keys()
+    with pytest.raises(UserError, match="state of training is damaged"):
+        train(make(), TrainingState(other, state.facts))
