@@ -8,11 +8,8 @@ import pyBigWig
 import pytest
 from conftest import TEST_DATA, Run
 from dnalm.methods import statistics
-from dnalm.report import segment_plots
-from dnalm.report.segment_plots import Evaluated
 from dnalm.tasks import segment_evaluation
 from make_test_data import MITOCHONDRIAL_FEATURES
-from matplotlib.figure import Figure
 from PIL import Image
 
 FEATURES, CALLS = TEST_DATA / "mitochondrial_features.bed", TEST_DATA / "mitochondrial_calls.bed"
@@ -76,18 +73,6 @@ def test_metrics_equal_plain_computations(run_tool: Run, tmp_path: Path) -> None
     assert "intervals are of 17 blocks of 1,000 bases" in said
     with Image.open(tmp_path / "f.png") as picture:
         assert min(picture.size) > 300
-
-
-def test_the_picture_names_each_metric_once_and_chance_where_there_is_an_auprc() -> None:
-    def legend(*auprc: float) -> list[str]:
-        axes = Figure().subplots()
-        rest = {"mcc": (0.5, 0.4, 0.6), "f1": (0.5, 0.4, 0.6)}
-        features = [Evaluated(f"f{x}", 0.1, rest | {"auprc": (x, x, x)}, None) for x in auprc]
-        segment_plots._draw_metrics(axes, features)
-        return sorted(axes.get_legend_handles_labels()[1])
-
-    assert legend(np.nan, np.nan) == ["F1", "MCC"]
-    assert legend(np.nan, 0.7) == legend(0.6, 0.7) == ["AUPRC", "F1", "MCC", "base rate: AUPRC of chance"]
 
 
 def test_tracks_are_called_where_no_calls_are_given(run_tool: Run, tmp_path: Path) -> None:
