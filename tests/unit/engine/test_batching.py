@@ -1,3 +1,5 @@
+"""Batches of items of like length within a budget of tokens."""
+
 import numpy as np
 import pytest
 from dnalm.engine.batching import length_buckets

@@ -1,3 +1,5 @@
+"""The state of a training as tensors and JSON, from which another trainer goes on."""
+
 import random
 from pathlib import Path
 from typing import Any

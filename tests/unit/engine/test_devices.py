@@ -1,3 +1,5 @@
+"""Threads, devices and batch sizes that suit the machine."""
+
 import os
 from pathlib import Path
 

@@ -1,3 +1,5 @@
+"""Losses, measures and batches of a classifier's training, compared with their definitions."""
+
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any

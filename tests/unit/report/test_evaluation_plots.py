@@ -1,3 +1,5 @@
+"""Pictures of an evaluation of any number of labels, and of quantities."""
+
 from pathlib import Path
 
 import numpy as np

@@ -1,3 +1,5 @@
+"""Lines of progress with rate and time left."""
+
 import time
 
 import pytest

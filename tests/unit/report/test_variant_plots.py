@@ -1,3 +1,5 @@
+"""Pictures of variant scores: rows, a histogram, or a heat map."""
+
 import math
 from pathlib import Path
 from typing import Any
