@@ -72,10 +72,10 @@ def test_one_process_is_this_one() -> None:
         assert list(one.results([(10, 1), (20, 2)])) == [(10, 6), (20, 7)]
 
 
-@pytest.mark.parametrize(("bad", "error"), [(-1, UserError), (-2, MemoryError)])
-def test_what_ends_a_process_is_raised_and_ends_the_others(bad: float, error: type[Exception]) -> None:
+@pytest.mark.parametrize(("bad", "error", "said"), [(-1, UserError, "A part is -1"), (-2, MemoryError, "^$")])
+def test_what_ends_a_process_is_raised_and_ends_the_others(bad: float, error: type[Exception], said: str) -> None:
     seen = []
-    with pytest.raises(error), crew(partial(squares, 0), TWO) as workers:
+    with pytest.raises(error, match=said), crew(partial(squares, 0), TWO) as workers:
         for part, _ in workers.results([(part, part) for part in (2, bad, 0, 300, 300)]):
             seen.append(part)
     assert seen == [2]
