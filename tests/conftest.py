@@ -15,6 +15,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
+
+# Tests run side by side, one per core: more threads than cores wait for each other. Those about threads ask for them.
+os.environ["OMP_NUM_THREADS"] = os.environ["GALAXY_SLOTS"] = "1"
+
 import torch
 import transformers
 

@@ -30,13 +30,15 @@ from torch import nn
 sys.path.insert(0, str(Path(__file__).parent.parent.parent / "tools" / "scripts"))
 
 from dnalm.engine.devices import prepare_machine
-from dnalm.engine.representations import Embedded, ModelChoices, ModelRepresentation
+from dnalm.engine.embedded import Embedded
+from dnalm.engine.representations import ModelChoices, ModelRepresentation
 from dnalm.engine.supervision import Labelled, LabelledBatches, Supervision, WindowedClassifier
 from dnalm.models.adapters import add_adapters
 from dnalm.models.head_config import HeadFacts
 from dnalm.models.heads import PooledClassifier, new_classifier, trainable_classifier
 from dnalm.models.sources import open_model
-from dnalm.tasks.embedding import EmbeddingOptions, embed
+from dnalm.tasks.embedding import embed
+from dnalm.tasks.embedding_options import EmbeddingOptions
 from dnalm.tasks.finetuning import finetune
 from dnalm.tasks.finetuning_options import FinetuningOptions
 from embedding import HIDDEN, processor_time, write_model

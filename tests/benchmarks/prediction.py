@@ -27,7 +27,8 @@ sys.path.insert(0, str(Path(__file__).parent.parent.parent / "tools" / "scripts"
 from dnalm.models.head_config import HeadFacts
 from dnalm.models.heads import new_classifier, write_classifier
 from dnalm.models.sources import open_model
-from dnalm.tasks.embedding import EmbeddingOptions, embed
+from dnalm.tasks.embedding import embed
+from dnalm.tasks.embedding_options import EmbeddingOptions
 from dnalm.tasks.prediction import PredictionOptions, predict
 from embedding import processor_time, write_model
 

@@ -77,10 +77,10 @@ def parser() -> argparse.ArgumentParser:
 
 def main(arguments: argparse.Namespace) -> None:
     """Run the task; its heavy imports wait until here."""
-    from dnalm.tasks.embedding import EmbeddingOptions
-    from dnalm.tasks.embedding import embed as run_task
+    from dnalm.tasks.embedding import embed
+    from dnalm.tasks.embedding_options import EmbeddingOptions
 
-    run_task(EmbeddingOptions(**vars(arguments)))
+    embed(EmbeddingOptions(**vars(arguments)))
 
 
 if __name__ == "__main__":

@@ -4,7 +4,7 @@ from pathlib import Path
 import pytest
 import torch
 from conftest import ARCHITECTURES, REPOSITORY
-from dnalm.models import dnabert2, nucleotide_transformer_v2, transformers_native
+from dnalm.models import dnabert2, nucleotide_transformer_v2, transformers_names
 from dnalm.models.adapters import TARGETS, add_adapters, merged, target_names
 from dnalm.models.head_config import HeadFacts
 from dnalm.models.heads import Classifier, load_classifier, new_classifier, trainable_classifier, write_classifier
@@ -56,7 +56,7 @@ def test_every_linear_layer_of_a_layer_is_adapted(model_folder: Callable[[str], 
 
 def test_every_architecture_has_targets() -> None:
     ours = {nucleotide_transformer_v2.NAME, dnabert2.NAME}
-    assert TARGETS.keys() == ours | set(transformers_native.ARCHITECTURES)
+    assert TARGETS.keys() == ours | set(transformers_names.ARCHITECTURES)
 
 
 @pytest.mark.parametrize("architecture", ALL)

@@ -1,4 +1,5 @@
 import json
+import os
 import re
 from collections.abc import Callable
 from pathlib import Path
@@ -139,8 +140,13 @@ def test_wide_vectors_wait_in_small_buffers(
     assert held[0] >= representations.COMPARED
 
 
-def test_threads_do_not_change_the_result(embedded: Callable[..., np.ndarray]) -> None:
-    one, two = (embedded(WINDOWS, "--threads", threads) for threads in (1, 2))
+def test_threads_do_not_change_the_result(
+    embedded: Callable[..., np.ndarray], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("GALAXY_SLOTS", "2")
+    one = embedded(WINDOWS, "--threads", 1)
+    two = embedded(WINDOWS, "--threads", 2)
+    assert torch.get_num_threads() == min(2, len(os.sched_getaffinity(0)))
     np.testing.assert_allclose(two, one, rtol=0, atol=1e-5 * np.abs(one).max())
 
 

@@ -14,9 +14,10 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from multiprocessing.connection import Connection
 from multiprocessing.context import SpawnProcess
-from typing import Any, Generic, NoReturn, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, NoReturn, TypeVar
 
-from dnalm.engine.devices import Machine, settle
+if TYPE_CHECKING:
+    from dnalm.engine.devices import Machine  # brings torch, which a baseline does not need
 
 Part = TypeVar("Part")
 Result = TypeVar("Result")
@@ -25,7 +26,7 @@ Done = Callable[[int], None]
 # Does the work of one part, telling how many of its records are finished now and then.
 Work = Callable[[Part, Done], Result]
 # From the machine of a process: the work, and what the task has to know of it, asked of one process.
-Make = Callable[[Machine], tuple[Work[Part, Result], Callable[[], Any]]]
+Make = Callable[["Machine"], tuple[Work[Part, Result], Callable[[], Any]]]
 
 # Parts that are on their way, a process: one that it works on, and one that waits for it or to be written.
 PARTS_ON_THEIR_WAY = 2
@@ -59,7 +60,7 @@ class Crew(Generic[Part, Result]):
 
 
 @contextmanager
-def crew(make: Make[Part, Result], machine: Machine, seed: int = 0) -> Iterator[Crew[Part, Result]]:
+def crew(make: Make[Part, Result], machine: "Machine", seed: int = 0) -> Iterator[Crew[Part, Result]]:
     """Yield the processes that a machine is for, each with work of its own; end them on the way out.
 
     Args:
@@ -74,8 +75,7 @@ def crew(make: Make[Part, Result], machine: Machine, seed: int = 0) -> Iterator[
         MemoryError: a process was killed, as the kernel does when the memory is exhausted.
     """
     if machine.processes == 1:
-        work, tell = make(machine)
-        yield Crew(tell(), lambda part, on_done: _finished(work(part, on_done)), 1)
+        yield in_this_process(*make(machine))
         return
     workers: list[_Worker] = []
     idle: queue.SimpleQueue[_Worker] = queue.SimpleQueue()
@@ -105,6 +105,11 @@ def crew(make: Make[Part, Result], machine: Machine, seed: int = 0) -> Iterator[
             worker.close()
 
 
+def in_this_process(work: Work[Part, Result], tell: Callable[[], Any]) -> Crew[Part, Result]:
+    """Return a crew of this process alone: each part is done when it is asked for."""
+    return Crew(tell(), lambda part, on_done: _finished(work(part, on_done)), 1)
+
+
 def _finished(result: Result) -> "Future[Result]":
     future: Future[Result] = Future()
     future.set_result(result)
@@ -114,7 +119,7 @@ def _finished(result: Result) -> "Future[Result]":
 class _Worker:
     """One process, seen from the one that started it; one thread at a time may ask it."""
 
-    def __init__(self, make: Make[Any, Any], machine: Machine, silent: bool, seed: int) -> None:
+    def __init__(self, make: Make[Any, Any], machine: "Machine", silent: bool, seed: int) -> None:
         context = multiprocessing.get_context("spawn")  # a fork would inherit locks of threads, and no GPU
         self._connection, others = context.Pipe()
         self._process: SpawnProcess = context.Process(
@@ -170,11 +175,13 @@ class _Worker:
 def _work(
     connection: Connection,
     make: Make[Any, Any],
-    machine: Machine,
+    machine: "Machine",
     silent: bool,
     seed: int,
 ) -> None:
     """Make the work and do part after part, until the process that gives them is gone."""
+    from dnalm.engine.devices import settle
+
     warnings.simplefilter("ignore")
     if silent:  # one voice: all would say the same
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

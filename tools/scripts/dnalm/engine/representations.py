@@ -1,9 +1,9 @@
-"""From sequences to vectors: what a model, or no model, makes of them."""
+"""From sequences to vectors: what a language model makes of them."""
 
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Literal, Protocol
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -11,9 +11,9 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from dnalm.engine.devices import DTYPES, Machine
+from dnalm.engine.embedded import Embedded
 from dnalm.engine.inference import DeviceMemoryError, Piece, move, run_apart, run_pieces
 from dnalm.errors import UserError
-from dnalm.methods import baselines
 from dnalm.methods.pooling import Pooling, Weights, combine, reduce_states, token_weights
 from dnalm.methods.strands import reverse_complement
 from dnalm.methods.windows import TokenWindow, token_windows
@@ -23,52 +23,6 @@ from dnalm.models.tokenizers import Encoding, Ids
 
 # Sequences, and first bases of each, on which the deviation of a lower precision is measured.
 COMPARED, COMPARED_BASES = 16, 10_000
-
-
-@dataclass(frozen=True, slots=True)
-class Embedded:
-    """What became of one sequence.
-
-    Attributes:
-        vectors: shape (dimensions,), or (tokens, dimensions) with pooling `none`.
-        n_tokens: tokens read, special tokens included once.
-        n_windows: how many windows were read.
-        truncated: bases at the end that were not read.
-        starts, ends: with pooling `none`, the 0-based half-open bases of each row.
-        status: 'ok', or why the vectors say little.
-    """
-
-    vectors: NDArray[np.float32]
-    n_tokens: int
-    n_windows: int = 1
-    truncated: int = 0
-    starts: Ids | None = None
-    ends: Ids | None = None
-    status: str = "ok"
-
-
-class Representation(Protocol):
-    """What the task needs of a model or a baseline."""
-
-    @property
-    def description(self) -> str:
-        """One line for stdout."""
-        ...
-
-    @property
-    def dimensions(self) -> list[str] | None:
-        """Names of the dimensions, where they have any."""
-        ...
-
-    def embed(
-        self, names: Sequence[str], sequences: Sequence[str], on_done: Callable[[int], None] = lambda count: None
-    ) -> list[Embedded]:
-        """Return one result a sequence, in order; `on_done` is told how many are finished."""
-        ...
-
-    def facts(self) -> dict[str, Any]:
-        """What identifies it in a result's provenance."""
-        ...
 
 
 Taken = Literal["hidden", "logits", "lm-head-norm"]
@@ -371,84 +325,3 @@ class _Plan:
             ends,
             self._status,
         )
-
-
-class KmerRepresentation:
-    """Frequencies of k-mers, the baseline that asks what a model knows beyond composition."""
-
-    def __init__(self, k: int, both_strands: bool) -> None:
-        self._k, self._both_strands = k, both_strands
-
-    @property
-    def description(self) -> str:
-        """Kind and k."""
-        return f"no model: frequencies of the {4**self._k:,} {self._k}-mers"
-
-    @property
-    def dimensions(self) -> list[str]:
-        """The k-mers."""
-        return baselines.kmer_names(self._k)
-
-    def facts(self) -> dict[str, Any]:
-        """Kind and k."""
-        return {"name": "kmer", "k": self._k}
-
-    def embed(
-        self, names: Sequence[str], sequences: Sequence[str], on_done: Callable[[int], None] = lambda count: None
-    ) -> list[Embedded]:
-        """Return the frequencies of each sequence."""
-        found = []
-        for bases in sequences:
-            vector = baselines.kmer_frequencies(bases, self._k, self._both_strands)
-            status = "ok" if vector.any() else ("all_n" if set(bases) == {"N"} else "no_kmer")
-            found.append(Embedded(vector, n_tokens=max(len(bases) - self._k + 1, 0), status=status))
-            on_done(1)
-        return found
-
-
-class OneHotRepresentation:
-    """The letters themselves: one vector a base, or one of all bases for sequences of one length."""
-
-    def __init__(self, per_base: bool, both_strands: bool) -> None:
-        self._per_base, self._both_strands = per_base, both_strands
-        self._length: int | None = None
-
-    @property
-    def description(self) -> str:
-        """Kind and shape."""
-        return f"no model: one-hot letters, {'one vector a base' if self._per_base else 'all bases in one vector'}"
-
-    @property
-    def dimensions(self) -> list[str]:
-        """The letters, numbered by position where all are in one vector."""
-        if self._per_base or self._length is None:
-            return list(baselines.LETTERS)
-        return [f"{position}{letter}" for position in range(1, self._length + 1) for letter in baselines.LETTERS]
-
-    def facts(self) -> dict[str, Any]:
-        """Kind."""
-        return {"name": "onehot", "letters": baselines.LETTERS}
-
-    def embed(
-        self, names: Sequence[str], sequences: Sequence[str], on_done: Callable[[int], None] = lambda count: None
-    ) -> list[Embedded]:
-        """Return the letters of each sequence; raise UserError if one in a vector of all has another length."""
-        found = []
-        for name, bases in zip(names, sequences, strict=True):
-            self._length = self._length or len(bases)
-            if not self._per_base and len(bases) != self._length:
-                raise UserError(
-                    f"Sequence '{name}' has {len(bases):,} bases, the first {self._length:,}; one vector of all letters "
-                    "needs equal lengths: cut them, or choose pooling none for one vector a base."
-                )
-            rows = baselines.one_hot(bases)
-            if self._both_strands:
-                rows = (0.5 * (rows + baselines.one_hot(reverse_complement(bases)))).astype(np.float32)
-            status = "ok" if rows.any() else "all_n"
-            if self._per_base:
-                starts = np.arange(len(bases))
-                found.append(Embedded(rows, len(bases), starts=starts, ends=starts + 1, status=status))
-            else:
-                found.append(Embedded(rows.reshape(-1), len(bases), status=status))
-            on_done(1)
-        return found

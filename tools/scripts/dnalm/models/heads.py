@@ -13,14 +13,13 @@ own `…ForSequenceClassification` was saved as. Every model file with a head of
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
-from transformers import PreTrainedModel
 
 from dnalm.errors import UserError
-from dnalm.models import transformers_native
+from dnalm.models import transformers_names
 from dnalm.models.head_config import (
     BIAS,
     PROBLEM_TYPES,
@@ -39,6 +38,9 @@ from dnalm.models.language_model import LanguageModel, Logits
 from dnalm.models.model_file import StoredModel, write_model_file
 from dnalm.models.registry import load_language_model, loading, made_trainable, published_config, published_tensors
 from dnalm.models.weights import INITIAL_DEVIATION
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
 
 USUAL_LABELS = 2  # where a published config says nothing of them
 
@@ -133,7 +135,7 @@ class SequenceClassifier(nn.Module):
     need not be there; here padding is what the attention mask says, and what transformers would leave out.
     """
 
-    def __init__(self, whole: PreTrainedModel, *, causal: bool) -> None:
+    def __init__(self, whole: "PreTrainedModel", *, causal: bool) -> None:
         super().__init__()
         self.whole, self.causal = whole, causal
 
@@ -193,8 +195,10 @@ def load_classifier(stored: StoredModel) -> Classifier:
     """
     if has_head(stored.config):
         return _load_pooled(stored)
-    if not transformers_native.recognises(stored.config):
+    if not transformers_names.recognises(stored.config):
         raise NoClassifier(stored.name)
+    from dnalm.models import transformers_native
+
     with loading(stored):
         found = transformers_native.load_sequence_classifier(stored)
     if found is None:
@@ -303,8 +307,8 @@ def _published_facts(stored: StoredModel, count: int) -> HeadFacts:
 
 def _is_published_classifier(stored: StoredModel) -> bool:
     """Say whether a model may have a published head, whose tensors would stand in another head's way."""
-    return (
-        not has_head(stored.config)
-        and transformers_native.recognises(stored.config)
-        and transformers_native.is_sequence_classifier(stored)
-    )
+    if has_head(stored.config) or not transformers_names.recognises(stored.config):
+        return False
+    from dnalm.models import transformers_native
+
+    return transformers_native.is_sequence_classifier(stored)

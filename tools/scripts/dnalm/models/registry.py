@@ -10,7 +10,6 @@ from typing import Any
 import torch
 from safetensors import SafetensorError
 from torch import Tensor, nn
-from transformers import PreTrainedModel
 
 from dnalm.errors import UserError, shown
 from dnalm.models import (
@@ -21,7 +20,7 @@ from dnalm.models import (
     nucleotide_transformer_v2,
     scgpt,
     segment_nt,
-    transformers_native,
+    transformers_names,
 )
 from dnalm.models.head_config import has_other_backbone, without_head
 from dnalm.models.language_model import LanguageModel, NoLanguageModelHead
@@ -31,14 +30,14 @@ from dnalm.models.tokenizers import tokenizer_from_files
 from dnalm.models.unet_head import CLASSES, PUBLISHED_FEATURES
 
 # The first that recognises a config reads the model; ours go before transformers', which would misread some.
-ARCHITECTURES = (nucleotide_transformer_v2, dnabert2, transformers_native)
+ARCHITECTURES = (nucleotide_transformer_v2, dnabert2, transformers_names)
 # Segmenters that stand on no language model.
 SEGMENTERS = (enformer, borzoi)
 NAMES = (
     nucleotide_transformer_v2.NAME,
     dnabert2.NAME,
     *(segmenter.NAME for segmenter in SEGMENTERS),
-    *transformers_native.ARCHITECTURES,
+    *transformers_names.ARCHITECTURES,
 )
 
 
@@ -179,7 +178,9 @@ FILLED = ("vocab_size", "pad_token_id", "bos_token_id", "eos_token_id", "archite
 def trainable(model: LanguageModel, device: str = "cpu") -> nn.Module:
     """Return a model's module with its head, ready to be trained: weights of its own that no file is mapped to."""
     assert model.with_head is not None
-    if isinstance(model.with_head, PreTrainedModel):
+    if transformers_names.is_pretrained_model(model.with_head):
+        from dnalm.models import transformers_native
+
         transformers_native.choose_experts(model.with_head, device)
     return made_trainable(model.with_head)
 
@@ -212,7 +213,7 @@ def published_config(model: LanguageModel) -> dict[str, Any]:
     """Return the config that belongs to `published_tensors`, which names the class of a backbone alone."""
     stored = without_head(model.stored)
     config = segment_nt.backbone_of(stored).config if segment_nt.recognises(stored) else stored.config
-    if model.with_head is None and isinstance(model.backbone, PreTrainedModel):
+    if model.with_head is None and transformers_names.is_pretrained_model(model.backbone):
         return config | {"architectures": [type(model.backbone).__name__]}
     return config
 
@@ -240,4 +241,9 @@ def _architecture(stored: StoredModel) -> Any:
             f"The model '{stored.name}' is a segmenter that stands on no language model; choose a language model, or "
             "segment with it."
         )
-    return next(architecture for architecture in ARCHITECTURES if architecture.recognises(stored.config))
+    architecture = next(architecture for architecture in ARCHITECTURES if architecture.recognises(stored.config))
+    if architecture is transformers_names:
+        from dnalm.models import transformers_native
+
+        return transformers_native
+    return architecture

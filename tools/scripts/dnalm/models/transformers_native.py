@@ -1,14 +1,12 @@
 """Architectures that transformers has natively: BERT, ESM (Nucleotide Transformer v1), Mixtral (Mistral-DNA).
 
-Of all that transformers has, those are read whose hidden states were tested to be transformers' own at every layer and
-not to depend on padding. No remote code: `auto_map` is ignored, and so is every config key that would make transformers
-fetch or patch code.
+`transformers_names` lists which. No remote code: `auto_map` is ignored, and so is every config key that would make
+transformers fetch or patch code.
 """
 
 import inspect
 import logging
 import re
-from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -34,31 +32,6 @@ from dnalm.models.language_model import LanguageModel, NoLanguageModelHead
 from dnalm.models.model_file import StoredModel
 from dnalm.models.tokenizers import Tokenizer, tokenizer_from_files
 
-# Each has a row in tests/conftest.py; others may depend on padding, keep state or have no plain list of layers.
-ARCHITECTURES = [
-    "bert",
-    "deberta-v2",
-    "distilbert",
-    "electra",
-    "esm",
-    "gemma",
-    "gemma2",
-    "gpt2",
-    "gpt_neox",
-    "llama",
-    "mistral",
-    "mixtral",
-    "modernbert",
-    "modernbert-decoder",
-    "olmo",
-    "olmo2",
-    "phi",
-    "qwen2",
-    "qwen3",
-    "roberta",
-    "roformer",
-    "starcoder2",
-]
 # These keys of a config choose code, files or kinds of output rather than shapes; a model's file has no say in them.
 IGNORED_CONFIG_KEYS = re.compile(
     r"_.*|auto_map|.*attn_implementation.*|.*experts_implementation.*|.*attention_implementation.*|return_dict|output_.*|"
@@ -75,11 +48,6 @@ UNUSED_BUFFERS = re.compile(r"position_ids$|inv_freq$|contact_head\.")  # by a c
 
 transformers.utils.logging.disable_progress_bar()
 transformers.utils.logging.set_verbosity(logging.CRITICAL)
-
-
-def recognises(config: Mapping[str, Any]) -> bool:
-    """Say whether a config.json is of one of these architectures."""
-    return config.get("model_type") in ARCHITECTURES
 
 
 def load(stored: StoredModel, *, head: bool = False) -> LanguageModel:

@@ -1,89 +1,40 @@
 """Embed sequences: read, tokenize, run the model in batches of like lengths, pool, write in the order read."""
 
+import platform
 from collections.abc import Callable
-from contextlib import ExitStack
-from dataclasses import dataclass
-from functools import partial
+from contextlib import AbstractContextManager, ExitStack, nullcontext
 from itertools import chain
-from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from dnalm.engine.devices import Machine, device_for, prepare_machine
-from dnalm.engine.processes import Work, crew
-from dnalm.engine.representations import (
-    COMPARED,
-    Combination,
-    Embedded,
-    KmerRepresentation,
-    LongSequences,
-    ModelChoices,
-    ModelRepresentation,
-    OneHotRepresentation,
-    Representation,
-    Taken,
-)
+from dnalm.engine.baseline_representations import KmerRepresentation, OneHotRepresentation
+from dnalm.engine.embedded import Embedded
+from dnalm.engine.processes import Crew, in_this_process
 from dnalm.errors import UserError
 from dnalm.formats.embeddings_file import WRITERS
 from dnalm.formats.fasta import SequenceRecord
 from dnalm.formats.outputs import whole_or_nothing
 from dnalm.formats.records import buffers, columns_of_records, open_records
 from dnalm.formats.tables import TableWriter
-from dnalm.methods.pooling import Pooling
-from dnalm.models.quantized import refuse_unquantizable
-from dnalm.models.registry import load_language_model
-from dnalm.models.sources import open_model
 from dnalm.report.counts import RecordCounts
 from dnalm.report.progress import Progress
 from dnalm.report.provenance import provenance
+from dnalm.tasks.embedding_options import (
+    BASELINES,
+    Embedder,
+    EmbeddingOptions,
+    NamesAndBases,
+    RepresentationInfo,
+    Vectors,
+)
 
 # A buffer is sorted by length and freed of repeats as a whole; it bounds the memory.
 BUFFER_RECORDS = 8_192
 BUFFER_BASES = 4_000_000
 BUFFER_NUMBERS = 16_000_000
 USUAL_DIMENSIONS = 1_024  # of a layer
-BASELINES = ("kmer", "onehot")
-NamesAndBases = tuple[list[str], list[str]]
-
-
-@dataclass(frozen=True)
-class EmbeddingOptions:
-    """What a user chooses; the names are those of `dnalm_embed.py --help`."""
-
-    output: Path
-    sequences: Path | None = None
-    genome: Path | None = None
-    regions: Path | None = None
-    model: Path | None = None
-    representation: str = "hidden"
-    k: int = 4
-    layer: list[int] | None = None
-    combine_layers: Combination = "average"
-    pooling: Pooling = "mean"
-    pooling_weights: str = "tokens"
-    special_tokens: str = "drop"
-    long_sequences: LongSequences = "windows"
-    window_overlap: float = 0.25
-    both_strands: bool = False
-    dtype: str = "float32"
-    seed: int = 0
-    summary: Path | None = None
-    output_format: str = "h5ad"
-    device: str = "auto"
-    threads: int | None = None
-    batch_tokens: int | None = None
-    processes: int | None = None
-
-
-@dataclass(frozen=True)
-class _Told:
-    """What a process says of its representation when it has opened it."""
-
-    description: str
-    facts: dict[str, Any]
-    cosine: float | None  # of a lower precision with float32
 
 
 def embed(options: EmbeddingOptions) -> None:
@@ -93,22 +44,18 @@ def embed(options: EmbeddingOptions) -> None:
         UserError: sequences, model or options cannot be used.
     """
     _check(options)
-    device = device_for(options.device, options.dtype)
-    processes = 1 if options.representation in BASELINES else options.processes
-    machine = prepare_machine(device, options.threads, options.batch_tokens, options.seed, processes)
-    print(f"Device: {machine.description}; {options.dtype}", flush=True)
+    embedder = _embedder(options)
+    print(f"Device: {embedder.description}", flush=True)
     outputs = [options.output, *([options.summary] if options.summary else [])]
     inputs = [path for path in (options.sequences, options.genome, options.regions, options.model) if path]
     with ExitStack() as stack:
         partials = stack.enter_context(whole_or_nothing(outputs, inputs))
         reader = open_records(options.sequences, options.genome, options.regions)
         stack.callback(reader.close)
-        parts = buffers(iter(reader), *_most_at_once(options, machine))
+        parts = buffers(iter(reader), *_most_at_once(options, embedder))
         first = next(parts)  # a file that is no FASTA is refused before a model is loaded
-        embedders = stack.enter_context(
-            crew(partial(_embedder, options, _names_and_bases(first[:COMPARED])), machine, options.seed)
-        )
-        told: _Told = embedders.told
+        embedders = stack.enter_context(embedder.open(_names_and_bases(first)))
+        told: RepresentationInfo = embedders.told
         print(f"Model: {told.description}", flush=True)
         if told.cosine is not None:
             print(f"Precision: cosine with float32 at least {told.cosine:.6f} on the first sequences", flush=True)
@@ -125,28 +72,31 @@ def embed(options: EmbeddingOptions) -> None:
                 summary.append(columns | {"embedding_norm": [_norm(found.vectors) for found in embedded]})
             counts.add(columns)
         packages = ("onnxruntime",) if options.dtype == "int8" else ()
-        kind = machine.device.type
-        facts = provenance("dnalm_embed", _choices(options), told.facts, kind, dict(counts), packages)
+        facts = provenance("dnalm_embed", _choices(options), told.facts, embedder.device, dict(counts), packages)
         writer.finish(facts)
         _report(counts, facts)
 
 
-def _embedder(
-    options: EmbeddingOptions, first: NamesAndBases, machine: Machine
-) -> tuple[Work[NamesAndBases, tuple[list[Embedded], list[str] | None]], Callable[[], _Told]]:
-    """Return how sequences are embedded, with the names of the dimensions, and what is to be said of the representation.
+def _embedder(options: EmbeddingOptions) -> Embedder:
+    """Return what embeds; only a model brings torch."""
+    if options.representation not in BASELINES:
+        from dnalm.tasks.embedding_with_model import model_embedder
 
-    The deviation of a lower precision is measured on the first records.
-    """
-    representation = _representation(options, machine)
-    cosine = None
-    if isinstance(representation, ModelRepresentation) and options.dtype != "float32":
-        cosine = representation.change_precision(options.dtype, *first)
+        return model_embedder(options)
+    baseline: KmerRepresentation | OneHotRepresentation
+    if options.representation == "kmer":
+        baseline = KmerRepresentation(options.k, options.both_strands)
+    else:
+        baseline = OneHotRepresentation(options.pooling == "none", options.both_strands)
 
-    def embed_them(given: NamesAndBases, on_done: Callable[[int], None]) -> tuple[list[Embedded], list[str] | None]:
-        return representation.embed(*given, on_done), representation.dimensions
+    def embed_them(given: NamesAndBases, on_done: Callable[[int], None]) -> Vectors:
+        return baseline.embed(*given, on_done), baseline.dimensions
 
-    return embed_them, lambda: _Told(representation.description, representation.facts(), cosine)
+    def open_it(first: NamesAndBases) -> AbstractContextManager[Crew[NamesAndBases, Vectors]]:
+        info = RepresentationInfo(baseline.description, baseline.facts())
+        return nullcontext(in_this_process(embed_them, lambda: info))
+
+    return Embedder(f"CPU ({platform.machine()}), 1 thread; float32", "cpu", 1, 0, open_it)
 
 
 def _names_and_bases(records: list[SequenceRecord]) -> NamesAndBases:
@@ -191,29 +141,6 @@ def _choices(options: EmbeddingOptions) -> dict[str, Any]:
     return chosen | ({"k": options.k} if options.representation == "kmer" else {})
 
 
-def _representation(options: EmbeddingOptions, machine: Machine) -> Representation:
-    if options.representation == "kmer":
-        return KmerRepresentation(options.k, options.both_strands)
-    if options.representation == "onehot":
-        return OneHotRepresentation(options.pooling == "none", options.both_strands)
-    assert options.model is not None
-    model = load_language_model(open_model(options.model), head=options.representation != "hidden")
-    if options.dtype == "int8":
-        refuse_unquantizable(model)
-    choices = ModelChoices(
-        representation=cast(Taken, options.representation),
-        layers=tuple(options.layer or [-1]),
-        combine_layers=options.combine_layers,
-        pooling=options.pooling,
-        by_bases=options.pooling_weights == "bases",
-        keep_special=options.special_tokens == "keep",
-        long_sequences=options.long_sequences,
-        window_overlap=options.window_overlap,
-        both_strands=options.both_strands,
-    )
-    return ModelRepresentation(model, choices, machine)
-
-
 def _columns(records: list[SequenceRecord], embedded: list[Embedded]) -> dict[str, list[Any]]:
     """Return one value a record under each name; `truncated` counts the bases that were not read."""
     columns: dict[str, list[Any]] = {
@@ -243,7 +170,7 @@ def _write(writer: Any, columns: dict[str, list[Any]], embedded: list[Embedded])
     writer.append(rows, np.concatenate([found.vectors for found in embedded]))
 
 
-def _most_at_once(options: EmbeddingOptions, machine: Machine) -> tuple[int, int]:
+def _most_at_once(options: EmbeddingOptions, embedder: Embedder) -> tuple[int, int]:
     """Return how many records, and of how many bases, are held and sorted at once."""
     # One vector a token is a hundred times more to hold than one a sequence.
     most_bases = BUFFER_BASES // 64 if options.pooling == "none" else BUFFER_BASES
@@ -251,10 +178,10 @@ def _most_at_once(options: EmbeddingOptions, machine: Machine) -> tuple[int, int
     if options.layer and options.combine_layers == "concatenate":
         dimensions *= len(options.layer)
     most_records = min(BUFFER_RECORDS, BUFFER_NUMBERS // dimensions)
-    if machine.processes == 1:
+    if embedder.processes == 1:
         return most_records, most_bases
     # So small that the processes end together, so large that batches have sequences of like lengths.
-    return min(most_records, machine.batch_tokens), min(most_bases, 64 * machine.batch_tokens)
+    return min(most_records, embedder.batch_tokens), min(most_bases, 64 * embedder.batch_tokens)
 
 
 def _norm(vectors: NDArray[np.float32]) -> str:

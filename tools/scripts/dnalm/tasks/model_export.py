@@ -8,7 +8,7 @@ from typing import Any
 from dnalm.engine.devices import prepare_machine
 from dnalm.errors import UserError, shown
 from dnalm.formats.outputs import whole_folder_or_nothing, whole_or_nothing
-from dnalm.models import scgpt, transformers_native
+from dnalm.models import scgpt, transformers_names
 from dnalm.models.description import describe
 from dnalm.models.head_config import has_head
 from dnalm.models.model_file import StoredModel, origin_of, write_safetensors
@@ -40,9 +40,7 @@ def export_model(options: ExportOptions) -> None:
     mended: list[str] = []
     stored = mend(open_model(options.model), mended)
     facts = describe(stored)
-    native = (
-        transformers_native.recognises(stored.config) and facts["architecture"] in transformers_native.ARCHITECTURES
-    )
+    native = transformers_names.recognises(stored.config) and facts["architecture"] in transformers_names.ARCHITECTURES
     facts["reads_it"] = (
         "transformers' from_pretrained" if native else "DNA-LM; transformers only with its authors' code"
     )
