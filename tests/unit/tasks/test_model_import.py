@@ -15,7 +15,7 @@ import torch
 import transformers
 from conftest import ARCHITECTURES, REPOSITORY, SIZES, TEST_DATA, Run
 from dnalm.models.heads import PooledClassifier, load_classifier
-from dnalm.models.model_file import StoredModel, write_model_file
+from dnalm.models.model_file import write_model_file
 from dnalm.models.registry import load_language_model
 from dnalm.models.sources import open_model
 from safetensors.torch import load_file, save_file
@@ -647,29 +647,6 @@ def test_features_that_contradict_the_config_are_refused(
     code, _, error = run_tool("import_model", *files.arguments("--features", tmp_path / "features"))
     assert code == 1
     assert "differ from those of the model's config" in error
-
-
-def test_a_decoder_that_is_not_tied_is_refused(tmp_path: Path) -> None:
-    for name in ("config.json", "tokenizer.json", "tokenizer_config.json"):
-        shutil.copy(PARITY / "dnabert2" / name, tmp_path)
-    tensors = load_file(PARITY / "dnabert2" / "model.safetensors")
-    tensors["cls.predictions.decoder.weight"] = tensors["cls.predictions.decoder.weight"] + 1
-    save_file(tensors, tmp_path / "model.safetensors")
-    stored: StoredModel = open_model(tmp_path)
-    with pytest.raises(Exception, match="differs from its word embeddings"):
-        load_language_model(stored, head=True)
-
-
-def test_a_bare_model_with_a_pooler_is_read_as_its_backbone(tmp_path: Path) -> None:
-    """DNABERT-S is published without the language model around it."""
-    for name in ("config.json", "tokenizer.json", "tokenizer_config.json"):
-        shutil.copy(PARITY / "dnabert2" / name, tmp_path)
-    tensors = load_file(PARITY / "dnabert2" / "model.safetensors")
-    bare = {name.removeprefix("bert."): tensor for name, tensor in tensors.items() if name.startswith("bert.")}
-    save_file(bare | {"pooler.dense.weight": torch.zeros(30, 30)}, tmp_path / "model.safetensors")
-    whole, found = load_language_model(open_model(PARITY / "dnabert2")), load_language_model(open_model(tmp_path))
-    ids = torch.from_numpy(whole.encode(["ACGTTGCAACG"])[0].ids)[None]
-    assert torch.equal(whole.hidden_states(ids, None, [3])[0], found.hidden_states(ids, None, [3])[0])
 
 
 MADE = {

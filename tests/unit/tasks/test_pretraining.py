@@ -11,7 +11,7 @@ import torch
 from conftest import REPOSITORY, TEST_DATA, Run
 from dnalm.methods.strands import reverse_complement
 from dnalm.models.presets import PRESETS
-from dnalm.models.registry import load_language_model, new_language_model, trainable
+from dnalm.models.registry import load_language_model, new_language_model
 from dnalm.models.sources import open_model
 from dnalm.models.vocabularies import all_kmers
 from dnalm.tasks.pretraining_options import PretrainingOptions, filled
@@ -157,14 +157,6 @@ def test_the_script_offers_the_presets_that_there_are() -> None:
 
     assert tuple(PRESETS) == dnalm_pretrain.PRESETS
     assert set(PRESETS) == {*PARAMETERS, "custom"}
-
-
-def test_experts_multiply_as_suits_the_device() -> None:
-    sizes = {"hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 16}
-    tokenizer = {"tokenizer.json": json.loads(all_kmers(1).to_str())}
-    model = new_language_model({"model_type": "mixtral"} | sizes, tokenizer, "test", causal=True)
-    for device, chosen in (("cpu", "eager"), ("cuda", "grouped_mm")):
-        assert trainable(model, device).config._experts_implementation == chosen  # type: ignore[union-attr]
 
 
 def overlapping_pieces(length: int = 60, step: int = 20) -> dict[int, str]:
