@@ -69,6 +69,8 @@ def test_pseudo_likelihoods_mask_each_token_alone(
     monkeypatch.setattr(likelihoods, "PLANNED_TOKENS", planned)
     model = tiny_model("masked", kind)
     windows = [window(model, bases) for bases in (GENOME[:12], GENOME[20:25] + "NN" + GENOME[27:30], GENOME[40:44])]
+    mask_id = model.tokenizer.mask_id
+    assert mask_id is not None
     done: list[int] = []
     found = TokenLikelihoods(model, MACHINE).pseudo(windows, done.append)
     assert sum(done) == 3
@@ -77,7 +79,7 @@ def test_pseudo_likelihoods_mask_each_token_alone(
         expected = []
         for site in np.flatnonzero(one.counted):
             masked = one.ids.copy()
-            masked[site] = model.tokenizer.mask_id
+            masked[site] = mask_id
             expected.append(rows_of(model, masked)[site, one.ids[site]])
         np.testing.assert_allclose(values, expected, rtol=0, atol=TOLERANCE)
 

@@ -372,7 +372,12 @@ def test_resuming_gives_the_number_and_log_of_the_uninterrupted_training(make: M
 
     numbers: list[float] = []
     whole = trainer()
-    whole.on_checkpoint = lambda state, run: (kept.checkpoint(state, run), numbers.append(whole.model.value.item()))
+
+    def keep(state: TrainingState, run: Run) -> None:
+        kept.checkpoint(state, run)
+        numbers.append(whole.model.value.item())
+
+    whole.on_checkpoint = keep
     train(whole, None)
     state, run = kept.checkpoints[0]
     assert (run.steps, len(numbers)) == (2, 3)

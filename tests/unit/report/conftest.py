@@ -7,7 +7,7 @@ from matplotlib.figure import Figure
 
 
 @pytest.fixture
-def figures(monkeypatch: pytest.MonkeyPatch) -> list[Figure]:
+def figures(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
     """Gather the figures that are saved, instead of the time that writing them takes."""
     gathered: list[Figure] = []
 

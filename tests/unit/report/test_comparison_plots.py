@@ -3,6 +3,7 @@
 import json
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -17,22 +18,20 @@ from dnalm.report.comparison_plots import (
     draw_groups,
 )
 from dnalm.report.plots import OTHER, PALETTE, MapText
-from matplotlib.axes import Axes
 from matplotlib.collections import PathCollection, PolyCollection
 from matplotlib.colors import to_hex
-from matplotlib.figure import Figure
 from PIL import Image
 
 TEXT = MapText("A title", ["a subtitle"], ("Score", "Share"), scaled=True)
 Groups = dict[str, np.ndarray]
-Draw = Callable[[Groups, str], Axes]
+Draw = Callable[[Groups, str], Any]  # a frame of matplotlib, whose types say little
 
 
 @pytest.fixture
-def draw(figures: list[Figure], tmp_path: Path) -> Draw:
+def draw(figures: list[Any], tmp_path: Path) -> Draw:
     """Return a function that draws groups and gives the frame."""
 
-    def call(groups: Groups, kind: str) -> Axes:
+    def call(groups: Groups, kind: str) -> Any:
         draw_groups(tmp_path / "x", groups, kind, TEXT, "png")
         return figures[-1].axes[0]
 
@@ -44,15 +43,15 @@ def normal(*sizes: int) -> Groups:
     return {f"g{number}": generator.normal(number, 1, size) for number, size in enumerate(sizes)}
 
 
-def violins(axes: Axes) -> list[PolyCollection]:
+def violins(axes: Any) -> list[Any]:
     return [found for found in axes.collections if isinstance(found, PolyCollection)]
 
 
-def points(axes: Axes) -> list[PathCollection]:
+def points(axes: Any) -> list[Any]:
     return [found for found in axes.collections if isinstance(found, PathCollection)]
 
 
-def upright_lines(axes: Axes) -> set[float]:
+def upright_lines(axes: Any) -> set[float]:
     """Return where vertical lines stand: medians, and the ends of whiskers."""
     found = [np.asarray(line.get_xdata()) for line in axes.lines]
     return {float(x[0]) for x in found if len(x) == 2 and x[0] == x[1]}
@@ -126,7 +125,7 @@ def test_equal_values_are_seen_beside_each_other(draw: Draw) -> None:
 
 
 @pytest.mark.parametrize(("groups", "height"), [(1, LEAST), (3, LEAST), (10, 10 * ROW)])
-def test_a_picture_is_as_high_as_its_groups(draw: Draw, figures: list[Figure], groups: int, height: float) -> None:
+def test_a_picture_is_as_high_as_its_groups(draw: Draw, figures: list[Any], groups: int, height: float) -> None:
     draw(normal(*[5] * groups), "box")
     assert figures[0].get_size_inches()[1] == pytest.approx(height)
     draw(normal(*[5] * groups), "ecdf")
@@ -173,7 +172,7 @@ def curve(name: str, count: int = 5) -> LabelCurve:
     return LabelCurve(name, line, np.sqrt(line), line, 1 - line / 2, ("AUROC 0.67", "AUPRC 0.75"))
 
 
-def test_curves_stand_beside_each_other_with_chance(figures: list[Figure], tmp_path: Path) -> None:
+def test_curves_stand_beside_each_other_with_chance(figures: list[Any], tmp_path: Path) -> None:
     draw_curves(tmp_path / "x", [curve("all"), curve("missense")], 0.3, TEXT, "png")
     left, right = figures[0].axes
     chance, *drawn = left.lines
@@ -190,7 +189,7 @@ def test_curves_stand_beside_each_other_with_chance(figures: list[Figure], tmp_p
     assert left.get_xlim() == right.get_xlim() == (-0.01, 1.01)
 
 
-def test_sixteen_curves_are_shown_and_long_ones_thinned(figures: list[Figure], tmp_path: Path) -> None:
+def test_sixteen_curves_are_shown_and_long_ones_thinned(figures: list[Any], tmp_path: Path) -> None:
     draw_curves(tmp_path / "x", [curve(str(number), 10_000) for number in range(20)], 0.3, TEXT, "png")
     for axes in figures[0].axes:
         assert len(axes.lines) == 1 + MOST_LINES

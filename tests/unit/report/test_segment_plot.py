@@ -3,15 +3,14 @@
 import json
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 from dnalm.report.plots import PALETTE
 from dnalm.report.segment_plot import BAR, COLORS, MOST_BINS, NO_DATA, RegionPicture, feature_colors
-from matplotlib.axes import Axes
 from matplotlib.collections import PolyCollection
 from matplotlib.colors import to_hex
-from matplotlib.figure import Figure
 from matplotlib.patches import StepPatch
 from PIL import Image
 
@@ -20,19 +19,19 @@ def picture(start: int, end: int, features: Sequence[str] = ("CDS", "tRNA"), con
     return RegionPicture(contig, start, end, features, [0.5] * len(features))
 
 
-def rows(figures: list[Figure], drawn: RegionPicture, model: str = "a model") -> list[Axes]:
+def rows(figures: list[Any], drawn: RegionPicture, model: str = "a model") -> list[Any]:
     """Draw, and return the frames of the features."""
     drawn.draw(Path("x"), model, "png", {})
     return figures[-1].axes
 
 
-def tracks(axes: Axes) -> list[np.ndarray]:
+def tracks(axes: Any) -> list[np.ndarray]:
     """Return the heights of the areas, from back to front."""
-    patches = [patch for patch in axes.patches if isinstance(patch, StepPatch)]
+    patches: list[Any] = [patch for patch in axes.patches if isinstance(patch, StepPatch)]
     return [patch.get_data().values for patch in patches]
 
 
-def bars(axes: Axes) -> list[tuple[float, float]]:
+def bars(axes: Any) -> list[tuple[float, float]]:
     """Return start and end of each bar of a call."""
     (found,) = [found for found in axes.collections if isinstance(found, PolyCollection)]
     boxes = [path.get_extents() for path in found.get_paths()]
@@ -40,7 +39,7 @@ def bars(axes: Axes) -> list[tuple[float, float]]:
     return [(box.x0, box.x1) for box in boxes]
 
 
-def texts(figure: Figure) -> list[str]:
+def texts(figure: Any) -> list[str]:
     return [text.get_text() for text in figure.texts]
 
 
@@ -50,9 +49,9 @@ def test_colours_are_those_that_make_areas_and_start_again() -> None:
     assert feature_colors(len(COLORS) + 1)[-1] == PALETTE[0]
 
 
-def test_each_base_of_a_short_region_has_its_probability(figures: list[Figure]) -> None:
+def test_each_base_of_a_short_region_has_its_probability(figures: list[Any]) -> None:
     drawn = picture(100, 106)
-    values = np.arange(20, dtype=np.float32).reshape(10, 2) / 20
+    values = np.arange(20, dtype=np.float32).reshape(10, 2) / np.float32(20)
     drawn.add(98, values[:5])  # two bases before the region
     drawn.add(103, values[5:])  # and two behind it
     drawn.add(300, values)  # nothing of it lies within
@@ -64,7 +63,7 @@ def test_each_base_of_a_short_region_has_its_probability(figures: list[Figure]) 
         assert axes.get_xlim() == (100, 106)
 
 
-def test_a_long_region_has_mean_and_highest_of_each_bin(figures: list[Figure]) -> None:
+def test_a_long_region_has_mean_and_highest_of_each_bin(figures: list[Any]) -> None:
     length = 3 * MOST_BINS
     values = np.random.default_rng(0).random((length, 2)).astype(np.float32)
     drawn = picture(1_000, 1_000 + length)
@@ -78,7 +77,7 @@ def test_a_long_region_has_mean_and_highest_of_each_bin(figures: list[Figure]) -
     assert texts(figures[0])[2].startswith("dark: mean, light: highest of the bases in a dot's width")
 
 
-def test_bases_without_data_are_grey_and_said(figures: list[Figure]) -> None:
+def test_bases_without_data_are_grey_and_said(figures: list[Any]) -> None:
     drawn = picture(10, 30, ["CDS"])
     drawn.add(13, np.ones((5, 1), dtype=np.float32))
     drawn.add(25, np.ones((5, 1), dtype=np.float32))
@@ -93,7 +92,7 @@ def test_bases_without_data_are_grey_and_said(figures: list[Figure]) -> None:
     assert texts(figures[1])[2] == "bars: segments called"
 
 
-def test_segments_that_meet_the_region_are_bars(figures: list[Figure]) -> None:
+def test_segments_that_meet_the_region_are_bars(figures: list[Any]) -> None:
     drawn = picture(100, 1_300)
     drawn.add_segments(0, np.array([[0.0, 100, 0.9], [50, 101, 0.9], [200, 300, 0.9], [1_299, 2_000, 0.9]]))
     drawn.add_segments(0, np.array([[1_300.0, 1_400, 0.9]]))
@@ -103,20 +102,20 @@ def test_segments_that_meet_the_region_are_bars(figures: list[Figure]) -> None:
     assert bars(second) == []
 
 
-def test_a_short_segment_is_as_wide_as_a_dot(figures: list[Figure]) -> None:
+def test_a_short_segment_is_as_wide_as_a_dot(figures: list[Any]) -> None:
     drawn = picture(0, 50 * MOST_BINS, ["CDS"])
     drawn.add_segments(0, np.array([[1_000.0, 1_002, 0.9]]))
     (axes,) = rows(figures, drawn)
     assert bars(axes) == [(1_000, 1_050)]
 
 
-def test_thresholds_are_lines_across_their_rows(figures: list[Figure]) -> None:
+def test_thresholds_are_lines_across_their_rows(figures: list[Any]) -> None:
     drawn = RegionPicture("chr1", 0, 10, ["a", "b"], [0.25, 0.75])
     heights = [[float(line.get_ydata()[0]) for line in axes.lines] for axes in rows(figures, drawn)]
     assert heights == [[0.25, 0], [0.75, 0]]
 
 
-def test_everything_is_named_and_long_names_are_cut(figures: list[Figure]) -> None:
+def test_everything_is_named_and_long_names_are_cut(figures: list[Any]) -> None:
     features = ["polyA_signal", "enhancer_that_is_specific_of_a_tissue"]
     drawn = picture(2_999, 3_400, features, "c" * 70)
     found = rows(figures, drawn, "m" * 100)
@@ -128,7 +127,7 @@ def test_everything_is_named_and_long_names_are_cut(figures: list[Figure]) -> No
     ("length", "label", "tick"),
     [(1_999, "Position (bases)", "1,500"), (2_000, "Position (kb)", "1.5"), (3_000_000, "Position (Mb)", "0.0015")],
 )
-def test_positions_have_a_unit_that_fits(figures: list[Figure], length: int, label: str, tick: str) -> None:
+def test_positions_have_a_unit_that_fits(figures: list[Any], length: int, label: str, tick: str) -> None:
     axes = rows(figures, picture(0, length))[-1]
     assert axes.get_xlabel() == label
     assert axes.xaxis.get_major_formatter()(1_500) == tick

@@ -2,13 +2,12 @@
 
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 from dnalm.report.plots import OTHER, PALETTE
 from dnalm.report.segment_plots import MOST_CURVES, Evaluated, draw_evaluation
-from matplotlib.axes import Axes
-from matplotlib.figure import Figure
 from PIL import Image
 
 NONE = (np.nan, np.nan, np.nan)
@@ -19,26 +18,26 @@ def curve(precision: float) -> tuple[np.ndarray, np.ndarray]:
     return np.array([0.0, 0.5, 1.0]), np.array([1.0, precision, 0.1])
 
 
-def frames(figures: list[Figure], *features: Evaluated) -> list[Axes]:
+def frames(figures: list[Any], *features: Evaluated) -> list[Any]:
     draw_evaluation(features, {}, Path("x"))
     return figures[-1].axes
 
 
-def legend(axes: Axes) -> list[str]:
+def legend(axes: Any) -> list[str]:
     return sorted(axes.get_legend_handles_labels()[1])
 
 
-def values(axes: Axes) -> list[tuple[float, float]]:
+def values(axes: Any) -> list[tuple[float, float]]:
     """Return score and row of each dot."""
     return [(float(x), float(y)) for line in axes.lines if line.get_marker() == "o" for x, y in line.get_xydata()]
 
 
-def intervals(axes: Axes, color: str) -> list[list[float]]:
+def intervals(axes: Any, color: str) -> list[list[float]]:
     """Return the ends of the lines of a colour without dots."""
     return [line.get_xdata().tolist() for line in axes.lines if line.get_marker() != "o" and line.get_color() == color]
 
 
-def test_each_metric_is_named_once_and_chance_where_there_is_an_auprc(figures: list[Figure]) -> None:
+def test_each_metric_is_named_once_and_chance_where_there_is_an_auprc(figures: list[Any]) -> None:
     def names(*auprc: float) -> list[str]:
         rest = {"mcc": (0.5, 0.4, 0.6), "f1": (0.5, 0.4, 0.6)}
         (axes,) = frames(figures, *(Evaluated(f"f{x}", 0.1, rest | {"auprc": (x, x, x)}, None) for x in auprc))
@@ -48,7 +47,7 @@ def test_each_metric_is_named_once_and_chance_where_there_is_an_auprc(figures: l
     assert names(np.nan, 0.7) == names(0.6, 0.7) == ["AUPRC", "F1", "MCC", "base rate: AUPRC of chance"]
 
 
-def test_metrics_are_dots_with_their_intervals(figures: list[Figure]) -> None:
+def test_metrics_are_dots_with_their_intervals(figures: list[Any]) -> None:
     (axes,) = frames(
         figures,
         Evaluated("CDS", 0.2, METRICS, None),
@@ -63,7 +62,7 @@ def test_metrics_are_dots_with_their_intervals(figures: list[Figure]) -> None:
     assert axes.yaxis_inverted()
 
 
-def test_scores_below_zero_are_within_the_frame(figures: list[Figure]) -> None:
+def test_scores_below_zero_are_within_the_frame(figures: list[Any]) -> None:
     (usual,) = frames(figures, Evaluated("CDS", 0.2, METRICS, None))
     (low,) = frames(figures, Evaluated("CDS", 0.2, METRICS | {"mcc": (-0.1, -0.3, 0.1)}, None))
     without_intervals = {name: (value, np.nan, np.nan) for name, (value, _, _) in METRICS.items()}
@@ -72,7 +71,7 @@ def test_scores_below_zero_are_within_the_frame(figures: list[Figure]) -> None:
     assert low.get_xlim() == pytest.approx((-0.32, 1.02))
 
 
-def test_curves_stand_beside_the_metrics_with_their_base_rates(figures: list[Figure]) -> None:
+def test_curves_stand_beside_the_metrics_with_their_base_rates(figures: list[Any]) -> None:
     _, axes = frames(
         figures,
         Evaluated("CDS", 0.2, METRICS, curve(0.8)),
@@ -86,14 +85,14 @@ def test_curves_stand_beside_the_metrics_with_their_base_rates(figures: list[Fig
     assert [line.get_color() for line in drawn] == [line.get_color() for line in dotted] == list(PALETTE[:2])
 
 
-def test_no_more_curves_are_drawn_than_there_are_colours(figures: list[Figure]) -> None:
+def test_no_more_curves_are_drawn_than_there_are_colours(figures: list[Any]) -> None:
     features = [Evaluated(f"f{number}", 0.1, METRICS, curve(0.5)) for number in range(MOST_CURVES + 2)]
     metrics, curves = frames(figures, *features)
     assert len(curves.lines) == 2 * MOST_CURVES
     assert len(metrics.get_yticks()) == MOST_CURVES + 2
 
 
-def test_a_picture_grows_with_its_features_up_to_a_bound(figures: list[Figure]) -> None:
+def test_a_picture_grows_with_its_features_up_to_a_bound(figures: list[Any]) -> None:
     heights, nothing = [], dict.fromkeys(METRICS, NONE)
     for count in (1, 5, 60):
         frames(figures, Evaluated("x", 0.1, METRICS, None), *[Evaluated("y", 0.1, nothing, None)] * (count - 1))
