@@ -6,9 +6,10 @@ from collections.abc import Iterator
 from types import FrameType
 
 import pytest
-from dnalm.signals import ENDING, kept_waiting
+from dnalm.signals import kept_waiting
 
 Received = list[int]
+ENDING = (signal.SIGTERM, signal.SIGINT)
 
 
 @pytest.fixture

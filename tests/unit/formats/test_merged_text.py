@@ -118,7 +118,7 @@ def test_what_was_run_is_one_line_with_all_counts(tmp_path: Path) -> None:
     def run(records: int, device: str) -> str:
         return f'##dnalm={{"counts": {{"records": {records}}}, "device": "{device}", "tool": "score"}}'
 
-    other = '##other={"not": "of a tool"}'
+    other = '##other={"not":"of a tool"}'
     paths = written(
         tmp_path, vcf(run(1, "cpu"), other, COLUMNS, record(5)), vcf(run(2, "cuda"), other, COLUMNS, record(6))
     )

@@ -74,6 +74,14 @@ def test_other_files_are_refused(tmp_path: Path, content: bytes) -> None:
         merge_bigwigs([track(tmp_path / "a", {}), tmp_path / "b"], tmp_path / "m")
 
 
+def test_a_bigbed_file_is_refused(tmp_path: Path) -> None:
+    """It differs from a bigWig by its first bytes, and the library opens both."""
+    path = track(tmp_path / "a", {"chr1": (0, [1])})
+    path.write_bytes(b"\xeb\xf2\x89\x87" + path.read_bytes()[4:])
+    with pytest.raises(UserError, match=r"Shard 1 \('a'\) is a damaged bigWig file"):
+        merge_bigwigs([path], tmp_path / "m")
+
+
 def test_more_tracks_than_files_may_be_open_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(merged_tracks, "SPARE_FILES", resource.getrlimit(resource.RLIMIT_NOFILE)[0] - 2)
     shards = [track(tmp_path / str(number), {"chr1": (number, [1])}) for number in range(3)]

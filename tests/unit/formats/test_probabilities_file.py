@@ -1,6 +1,7 @@
 """Probabilities per base, gaps filled, in NumPy arrays."""
 
 import json
+import resource
 from pathlib import Path
 
 import numpy as np
@@ -45,8 +46,15 @@ def test_a_contig_may_have_no_probability_at_all(tmp_path: Path) -> None:
         assert (arrays["chr1"].shape, arrays["empty"].shape) == ((3, 1), (0, 1))
 
 
-def test_the_first_error_is_the_one_that_is_seen(tmp_path: Path) -> None:
-    """Closing an archive within an array is an error of its own."""
-    with pytest.raises(ZeroDivisionError), ProbabilitiesWriter(tmp_path / "p.npz", ["exon"]) as writer:
-        writer.begin("chr1", 0, 10)
-        raise ZeroDivisionError
+@pytest.mark.parametrize("error", [ZeroDivisionError, None])
+def test_an_error_of_closing_the_file_hides_no_other(tmp_path: Path, error: type[Exception] | None) -> None:
+    """On a disk that is full, closing the file fails."""
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    try:
+        with pytest.raises(error or OSError), ProbabilitiesWriter(tmp_path / "p.npz", ["exon"]) as writer:
+            writer.begin("chr1", 0, 10)
+            resource.setrlimit(resource.RLIMIT_FSIZE, (1, limits[1]))
+            if error:
+                raise error
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)

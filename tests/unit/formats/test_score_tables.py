@@ -73,6 +73,11 @@ def test_columns_may_be_given_by_number(tmp_path: Path, group: str) -> None:
     assert (found.score, found.groups) == ("llr", ["x", "y"])
 
 
+@pytest.mark.parametrize("name", ["NaN", "inf", "Infinity"])
+def test_a_name_may_look_like_no_finite_number(tmp_path: Path, name: str) -> None:
+    assert scores(tmp_path, f"id\t{name}\na\t1\n", score=name).values.tolist() == [1]
+
+
 def test_a_table_without_rows_has_no_scores(tmp_path: Path) -> None:
     found = scores(tmp_path, "id\tllr\n", score="llr", label="id")
     assert (len(found.values), len(found.group)) == (0, 0)
@@ -101,6 +106,8 @@ def test_the_first_column_that_looks_like_scores_is_taken(
 def test_other_columns_that_look_like_scores_are_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     scores(tmp_path, "id\tllr\tl2\tnote\tcosine\na\t1\t2\tx\t3\n")
     assert capsys.readouterr().out == "Scores: the column 'llr'; not compared: 'l2', 'cosine'\n"
+    scores(tmp_path, "id\tllr\tnote\na\t1\tx\n")
+    assert capsys.readouterr().out == "Scores: the column 'llr'\n"
     scores(tmp_path, "id\tllr\tl2\na\t1\t2\n", score="l2")
     assert capsys.readouterr().out == ""
 

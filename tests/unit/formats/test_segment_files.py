@@ -8,7 +8,7 @@ from dnalm.formats import segment_files
 from dnalm.formats.segment_files import SegmentFormat, SegmentWriter
 from dnalm.methods.segments import Segments
 
-FEATURES, COLORS = ["splice donor", "5'UTR;%"], ["#0a80FF", "#000000"]
+FEATURES, COLORS = ["splice donor", "5'UTR;%", "exon"], ["#0a80FF", "#000000", "#010203"]
 
 
 def segments(*rows: tuple[float, ...]) -> Segments:
@@ -20,6 +20,7 @@ def write(path: Path, kind: SegmentFormat) -> list[str]:
     with SegmentWriter(path, FEATURES, COLORS, kind) as writer:
         writer.append(1, segments((3, 7, 1.0, 4.0, 0.9)))
         writer.append(0, segments((0, 10, 0.0, 9.996, 1.0), (20, 21, 12.0, 12.5, 0.5)))
+        writer.append(2, segments((20, 22, 0.0, 2.0, 1.0)))
         writer.append(1, segments((20, 22, 4.0, 5.0, 0.5)))
         writer.end("chr 1;b")
         writer.append(0, segments((5, 6, 0.0, 0.25, 0.25)))
@@ -34,6 +35,7 @@ def test_bed_has_the_mean_probability_as_score_and_the_features_color(tmp_path: 
         "chr 1;b\t3\t7\t5'UTR;%\t750\t.\t3\t7\t0,0,0",
         "chr 1;b\t20\t21\tsplice_donor\t500\t.\t20\t21\t10,128,255",
         "chr 1;b\t20\t22\t5'UTR;%\t500\t.\t20\t22\t0,0,0",
+        "chr 1;b\t20\t22\texon\t1000\t.\t20\t22\t1,2,3",
         "chr1\t5\t6\tsplice_donor\t250\t.\t5\t6\t10,128,255",
     ]
 
@@ -45,7 +47,8 @@ def test_gff3_counts_from_one_and_quotes_what_it_must(tmp_path: Path) -> None:
         "chr%201%3Bb\tDNA-LM\tsequence_feature\t4\t7\t0.7500\t.\t.\tID=segment_2;Name=5%27UTR%3B%25;highest=0.9000",
         "chr%201%3Bb\tDNA-LM\tsequence_feature\t21\t21\t0.5000\t.\t.\tID=segment_3;Name=splice donor;highest=0.5000",
         "chr%201%3Bb\tDNA-LM\tsequence_feature\t21\t22\t0.5000\t.\t.\tID=segment_4;Name=5%27UTR%3B%25;highest=0.5000",
-        "chr1\tDNA-LM\tsequence_feature\t6\t6\t0.2500\t.\t.\tID=segment_5;Name=splice donor;highest=0.2500",
+        "chr%201%3Bb\tDNA-LM\texon\t21\t22\t1.0000\t.\t.\tID=segment_5;Name=exon;highest=1.0000",
+        "chr1\tDNA-LM\tsequence_feature\t6\t6\t0.2500\t.\t.\tID=segment_6;Name=splice donor;highest=0.2500",
     ]
 
 

@@ -57,13 +57,13 @@ def test_machines_and_versions_may_differ_and_are_listed() -> None:
     parts = [
         provenance(),
         provenance(device="cuda", versions={"torch": "2.9", "cuda": "13"}),
-        provenance(device="cpu, mps"),
+        provenance(device="cpu, mps", versions=None),
     ]
     joined, notes = joined_provenance(parts, NAMES)
     assert joined["device"] == "cpu, cuda, mps"
-    assert joined["versions"] == {"torch": "2.8, 2.9", "dnalm": "1.0, none", "cuda": "13, none"}
+    assert joined["versions"] == {"torch": "2.8, 2.9, none", "dnalm": "1.0, none", "cuda": "13, none"}
     assert notes[0] == "Shards differ in device: cpu, cuda, mps"
-    assert notes[1].startswith("Shards differ in versions: {'torch': '2.8, 2.9'")
+    assert notes[1].startswith("Shards differ in versions: {'torch': '2.8, 2.9, none'")
 
 
 def test_the_lowest_cosine_of_all_shards_is_kept() -> None:

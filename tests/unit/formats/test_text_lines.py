@@ -7,8 +7,8 @@ import pytest
 from dnalm.errors import UserError
 from dnalm.formats.text_lines import read_lines
 
-CONTENT = b"first \tline\r\n\n\xff\xfe\rnot UTF-8\nlast, without an end"
-LINES = [b"first \tline", b"", b"\xff\xfe\rnot UTF-8", b"last, without an end"]
+CONTENT = b"first \tline \r\n\n\xff\xfe\rnot UTF-8\nlast, without an end"
+LINES = [b"first \tline ", b"", b"\xff\xfe\rnot UTF-8", b"last, without an end"]
 
 
 def written(folder: Path, content: bytes) -> Path:

@@ -63,6 +63,13 @@ def test_a_cell_begins_with_the_token_of_the_cell() -> None:
     assert (len(tokens), tokens.expressed) == (4, 3)
 
 
+def test_each_gene_of_a_cell_draws_its_own_bin() -> None:
+    tokens = cell_tokens(
+        np.arange(200), np.ones(200), cls_id=200, no_value=-2, most_tokens=300, random=cell_generator(0, "cell")
+    )
+    assert len(set(tokens.values[1:])) > 40  # of 50
+
+
 def test_a_cell_without_genes_is_the_token_of_the_cell_alone() -> None:
     nothing = np.empty(0, dtype=np.int64), np.empty(0)
     tokens = cell_tokens(*nothing, cls_id=9, no_value=-2, most_tokens=4, random=cell_generator(0, "cell"))

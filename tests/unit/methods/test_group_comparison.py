@@ -88,10 +88,13 @@ def test_rows_are_matched_by_their_keys() -> None:
     """Keys 3, 4 and 6 are in both; a row without a key has no partner, not even another without one."""
     first = group(1, 2, 4, 7, 8, keys=[3, 4, -1, 6, 5])
     second = group(0, 1, 2, 3, 9, keys=[-1, 6, 4, 3, 7])
-    line = compared(first, second, NO_INTERVALS, matched=True)
+    line = compared(first, second, Bootstrap(resamples=100, confidence=0.9, seed=4), matched=True)
     one, other = np.array([1.0, 2, 7]), np.array([3.0, 2, 1])
     assert line["pairs"] == 3
     assert line["mean_of_differences"] == pytest.approx((-2 + 0 + 6) / 3)
+    interval = bootstrap_interval(statistics.mean, (one - other,), repeats=100, confidence=0.9, seed=4)
+    found = (line["mean_of_differences_low"], line["mean_of_differences_high"])
+    assert found == pytest.approx(interval)
     paired = stats.ttest_rel(one, other)
     assert (line["paired_t"], line["paired_p"]) == (paired.statistic, paired.pvalue)
     assert (line["n_first"], line["n_second"]) == (5, 5)
