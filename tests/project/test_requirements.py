@@ -7,7 +7,12 @@ import dnalm
 from conftest import REPOSITORY
 
 # Elsewhere both have the same name.
-CONDA_NAMES = {"torch": "pytorch", "matplotlib": "matplotlib-base", "pyBigWig": "pybigwig"}
+CONDA_NAMES = {
+    "torch": "pytorch",
+    "matplotlib": "matplotlib-base",
+    "pyBigWig": "pybigwig",
+    "igraph": "python-igraph",
+}
 
 
 def pinned() -> dict[str, str]:

@@ -1,5 +1,6 @@
 """Every method against its definition, computed plainly."""
 
+import random
 from collections.abc import Callable
 
 import numpy as np
@@ -16,6 +17,8 @@ from dnalm.methods.projections import (
     umap,
     varying,
 )
+from sklearn.datasets import make_swiss_roll
+from sklearn.manifold import trustworthiness
 
 Method = Callable[[np.ndarray, Settings], np.ndarray]
 
@@ -96,6 +99,31 @@ def test_vectors_along_one_line_have_a_map(method: Method) -> None:
     vectors[:, 1] = np.arange(30)
     points = method(principal_components(vectors, 50, seed=0).scores, SETTINGS)
     assert np.isfinite(points).all()
+
+
+def test_equal_records_lie_together_on_a_umap() -> None:
+    """As many equal ones as neighbours: none is a neighbour of itself."""
+    vectors = np.repeat(np.random.default_rng(0).normal(size=(4, 6)), 20, axis=0).astype(np.float32)
+    points = umap(principal_components(vectors, 50, seed=0).scores, SETTINGS)
+    value, _ = silhouette(points, np.repeat(np.arange(4), 20), seed=0)
+    assert np.isfinite(points).all()
+    assert value is not None
+    assert value > 0.5
+
+
+def test_a_umap_keeps_the_neighbours_of_a_curved_sheet() -> None:
+    """A swiss roll, which no plane through its points can keep: the first two components have a trustworthiness of 0.875."""
+    sheet, _ = make_swiss_roll(400, random_state=0)
+    scores = principal_components(sheet.astype(np.float32), 3, seed=0).scores
+    assert trustworthiness(scores, umap(scores, SETTINGS), n_neighbors=10) > 0.98
+
+
+def test_random_numbers_of_the_process_stay_as_they_were(vectors: np.ndarray) -> None:
+    random.seed(7)
+    expected = random.random()
+    random.seed(7)
+    umap(principal_components(vectors, 10, seed=0).scores, SETTINGS)
+    assert random.random() == expected
 
 
 @pytest.mark.parametrize(("records", "neighbors", "perplexity"), [(3, 2, 1), (4, 3, 1), (16, 15, 5), (100, 15, 30)])

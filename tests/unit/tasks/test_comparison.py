@@ -311,7 +311,7 @@ def test_the_picture_says_what_was_done(run_tool: Run, tmp_path: Path) -> None:
 
 def test_a_comparison_needs_no_model(tmp_path: Path) -> None:
     absent = {"torch", "transformers", "tokenizers", "safetensors", "Bio", "anndata"}
-    code = "import sys, dnalm_compare_scores as tool; tool.compare(tool.parser().parse_args(sys.argv[1:]))\n"
+    code = "import sys, dnalm_compare_scores as tool; tool.main(tool.parser().parse_args(sys.argv[1:]))\n"
     code += f"assert not {absent} & sys.modules.keys()"
     arguments = [*tables(FIRST, SECOND), "--output", tmp_path / "picture.png"]
     done = subprocess.run(

@@ -4,10 +4,9 @@ All of it runs in one thread: sums of floating-point numbers depend on the numbe
 different map of the smallest difference.
 """
 
-import warnings
+import random
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,6 +19,9 @@ Vectors = NDArray[np.float32]
 MOST_DIMENSIONS, MOST_RECORDS = 6_000, 3_000
 SILHOUETTE_RECORDS = 10_000  # its cost is their square
 SILHOUETTE_MEGABYTES = 128  # of distances at once
+# As umap-learn has them: rounds of moving every record, fewer where there are many; width of the start.
+UMAP_EPOCHS, UMAP_EPOCHS_OF_MANY, UMAP_MANY_RECORDS = 500, 200, 10_000
+UMAP_WIDTH = 10
 # Differences this small, relative to the values, are below what an embedding promises.
 NOISE = 1e-5
 
@@ -100,23 +102,45 @@ def first_two(scores: Vectors, settings: Settings) -> Vectors:
 def umap(scores: Vectors, settings: Settings) -> Vectors:
     """Return a UMAP (McInnes, Healy and Melville 2018), started from the first two principal components.
 
-    Such a start keeps the large distances about right (Kobak and Linderman 2021, Nature Biotechnology 39).
-    """
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # of parts that are not installed and not used
-        from umap import UMAP
+    Such a start keeps the large distances about right (Kobak and Linderman 2021, Nature Biotechnology 39). Neighbours are
+    exact (Euclidean). The layout is igraph's: umap-learn compiles its own for 15 s in every job, and its maps keep no more
+    neighbours (`tests/benchmarks/projection.py`).
 
-        # Two equal coordinates cannot be scaled to UMAP's plane.
-        start: Any = scores[:, :2] if np.ptp(scores[:, :2], axis=0).all() else "random"
-        reducer = UMAP(
-            n_neighbors=settings.neighbors,
+    Args:
+        scores: shape (records, components); at least 3 records.
+        settings: `neighbors` counts the record itself.
+    """
+    import igraph
+    from sklearn.neighbors import NearestNeighbors
+
+    records, others = len(scores), settings.neighbors - 1
+    with one_thread():
+        search = NearestNeighbors(n_neighbors=others, algorithm="brute").fit(scores)
+        distances, neighbors = search.kneighbors()  # of each record, without itself
+    edges = np.column_stack([np.repeat(np.arange(records), others), neighbors.ravel()])
+    graph = igraph.Graph(n=records, edges=edges, directed=True)
+    igraph.set_random_number_generator(random.Random(settings.seed))  # noqa: S311 (no secret is made of it)
+    try:
+        layout = graph.layout_umap(
+            dist=distances.ravel().tolist(),
+            seed=_umap_start(scores, settings.seed).tolist(),
             min_dist=settings.min_dist,
-            init=start,
-            random_state=settings.seed,
-            n_jobs=1,
+            epochs=UMAP_EPOCHS if records <= UMAP_MANY_RECORDS else UMAP_EPOCHS_OF_MANY,
         )
-        with one_thread():
-            return reducer.fit_transform(scores)
+    finally:
+        igraph.set_random_number_generator(random)  # the module, as igraph has it at first
+    return np.array(layout.coords, dtype=np.float32)
+
+
+def _umap_start(scores: Vectors, seed: int) -> NDArray[np.float64]:
+    """Return the first two components, scaled to the usual width; equal records are moved apart a little."""
+    generator = np.random.default_rng(seed)
+    start = scores[:, :2].astype(np.float64)
+    width = np.ptp(start, axis=0)
+    if not width.all():  # a component without any spread cannot be scaled
+        return generator.uniform(0, UMAP_WIDTH, start.shape)
+    start = UMAP_WIDTH * (start - start.min(axis=0)) / width
+    return start + generator.normal(scale=1e-4, size=start.shape)
 
 
 def tsne(scores: Vectors, settings: Settings) -> Vectors:

@@ -32,7 +32,7 @@ MOST_CATEGORIES = 16  # whole numbers with at most so many values are names of g
 MOST_COLUMNS = 100  # Galaxy shows no wider table
 MANY_FOR_TSNE = 20_000  # records
 ROWS = 10_000  # of metadata, read at once
-PACKAGES = ("numpy", "scikit-learn", "umap-learn", "matplotlib")
+PACKAGES = ("numpy", "scikit-learn", "igraph", "matplotlib")
 NAMES = {"pca": "PCA", "umap": "UMAP", "tsne": "t-SNE"}
 
 
