@@ -82,11 +82,7 @@ def save_invocation(gi: GalaxyInstance, history: str, invocation: str, folder: P
     Raises:
         JobError: a step could not be scheduled, or a job did not end well.
     """
-    gi.invocations.wait_for_invocation(invocation, maxwait=JOB_LIMIT, interval=0.5, check=False)
-    details = gi.invocations.show_invocation(invocation)
-    if details["state"] in ("failed", "cancelled", "cancelling"):
-        raise JobError(f"The workflow could not be run: {details.get('messages')}")
-    wait_for_jobs(gi, [job["id"] for job in gi.jobs.get_jobs(invocation_id=invocation)])
+    details = wait_for_invocation(gi, invocation)
     folder.mkdir(parents=True, exist_ok=True)
     saved = []
     for label, output in sorted(details["outputs"].items()):
@@ -96,6 +92,16 @@ def save_invocation(gi: GalaxyInstance, history: str, invocation: str, folder: P
         elements = gi.dataset_collections.wait_for_dataset_collection(output["id"], maxwait=JOB_LIMIT)["elements"]
         saved += save_elements(gi, elements, folder / file_name(label))
     return saved
+
+
+def wait_for_invocation(gi: GalaxyInstance, invocation: str) -> dict[str, Any]:
+    """Wait for a workflow's steps and jobs and return its details; raises JobError if one did not end well."""
+    gi.invocations.wait_for_invocation(invocation, maxwait=JOB_LIMIT, interval=0.5, check=False)
+    details = gi.invocations.show_invocation(invocation)
+    if details["state"] in ("failed", "cancelled", "cancelling"):
+        raise JobError(f"The workflow could not be run: {details.get('messages')}")
+    wait_for_jobs(gi, [job["id"] for job in gi.jobs.get_jobs(invocation_id=invocation)])
+    return details
 
 
 def wait_for_jobs(gi: GalaxyInstance, jobs: list[str]) -> None:

@@ -6,6 +6,8 @@ import argparse
 import json
 import shutil
 import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -20,11 +22,23 @@ RESULTS = CHECKOUT / "demo-results"
 WORKFLOWS = ("embed-and-map", "finetune-and-predict", "score-and-compare", "segment-and-evaluate")
 
 
+@dataclass(frozen=True)
+class Invocation:
+    """A workflow that was started: its folder's name, its history and its own id."""
+
+    workflow: str
+    history: str
+    id: str
+
+
 def parse_arguments() -> argparse.Namespace:
     """Read the command line."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--repository", type=Path, default=CHECKOUT, help="the folder with tools/")
     parser.add_argument("--results", type=Path, default=RESULTS, help="where outputs are saved")
+    parser.add_argument(
+        "--workflows", nargs="+", choices=WORKFLOWS, default=WORKFLOWS, metavar="NAME", help="which to run: %(choices)s"
+    )
     return parser.parse_args()
 
 
@@ -38,20 +52,7 @@ def main() -> int:
     try:
         with GalaxyServer(state, arguments.repository, CHECKOUT / ".environments") as server:
             gi = client.connect(server)
-            invoked = []
-            for name in WORKFLOWS:
-                workflow = json.loads((CHECKOUT / "workflows" / name / f"{name}.ga").read_text())
-                print(f"Uploading, and starting the workflow: {workflow['name']}", flush=True)
-                history = client.create_history(gi, workflow["name"])
-                inputs = {label: uploaded(gi, history, name, value) for label, value in job_of(name).items()}
-                invoked.append((name, history, client.invoke(gi, history, workflow, inputs)))
-            saved = []
-            for name, history, invocation in invoked:
-                print(f"Waiting for {name}", flush=True)
-                saved += client.save_invocation(gi, history, invocation, arguments.results / name)
-        print("The results:")
-        for path in saved:
-            print(f"  {path}")
+            save(gi, start(gi, arguments.workflows), arguments.results)
     except (ServerError, client.JobError) as error:
         print(error, file=sys.stderr)
         return 1
@@ -62,6 +63,29 @@ def main() -> int:
         )
         return 1
     return 0
+
+
+def start(gi: bioblend.galaxy.GalaxyInstance, names: Sequence[str]) -> list[Invocation]:
+    """Start workflows, each in a history of its own, on the inputs of their first test."""
+    invoked = []
+    for name in names:
+        workflow = json.loads((CHECKOUT / "workflows" / name / f"{name}.ga").read_text())
+        print(f"Uploading, and starting the workflow: {workflow['name']}", flush=True)
+        history = client.create_history(gi, workflow["name"])
+        inputs = {label: uploaded(gi, history, name, value) for label, value in job_of(name).items()}
+        invoked.append(Invocation(name, history, client.invoke(gi, history, workflow, inputs)))
+    return invoked
+
+
+def save(gi: bioblend.galaxy.GalaxyInstance, invoked: Sequence[Invocation], folder: Path) -> None:
+    """Wait for workflows, save the outputs of each in a folder of its name, and print where they are."""
+    saved = []
+    for invocation in invoked:
+        print(f"Waiting for {invocation.workflow}", flush=True)
+        saved += client.save_invocation(gi, invocation.history, invocation.id, folder / invocation.workflow)
+    print("The results:")
+    for path in saved:
+        print(f"  {path}")
 
 
 def job_of(name: str) -> dict[str, Any]:

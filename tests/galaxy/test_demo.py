@@ -8,7 +8,6 @@ import time
 from pathlib import Path
 from types import SimpleNamespace
 
-import anndata
 import demo
 import processes
 import pytest
@@ -18,18 +17,13 @@ STATE = REPOSITORY / ".galaxy"
 
 
 def test_make_demo_saves_its_results_and_leaves_nothing_running() -> None:
-    done = subprocess.run(["make", "demo"], cwd=REPOSITORY, capture_output=True, text=True, check=False)
+    """With the shortest workflow; the results of all of them are looked at in test_workflows.py."""
+    command = ["make", "demo", "DEMO=--workflows embed-and-map"]
+    done = subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
-    results = REPOSITORY / "demo-results"
-    for workflow in demo.WORKFLOWS:
-        saved = [path for path in (results / workflow).rglob("*") if path.is_file()]
-        assert saved
-        assert all(str(path) in done.stdout for path in saved)
-        pictures = [path for path in saved if path.suffix == ".png"]
-        assert pictures
-        assert all(path.read_bytes().startswith(b"\x89PNG") for path in pictures)
-    assert anndata.read_h5ad(results / "embed-and-map" / "Embeddings.h5ad").shape == (80, 64)
-    assert len(list((results / "segment-and-evaluate" / "Tracks").glob("*.bw"))) > 1
+    saved = [path for path in (REPOSITORY / "demo-results" / "embed-and-map").rglob("*") if path.is_file()]
+    assert {path.suffix for path in saved} >= {".h5ad", ".png", ".tsv"}
+    assert all(str(path) in done.stdout for path in saved)
     assert processes.of_state_directory(STATE / "demo") == []
 
 

@@ -108,6 +108,7 @@ DAMAGED = {
     "deep": b"[" * 100_000 + b"\n",
     "no vector": LINE.replace(b"vector", b"answer"),
     "short key": LINE.replace(KEYS[0].encode(), b"00"),
+    "blanks in the key": LINE.replace(KEYS[0].encode(), bytes.fromhex(KEYS[0]).hex(" ").encode()),
     "no hexadecimal": LINE.replace(KEYS[0].encode(), b"g" * 64),
     "no whole number": LINE.replace(b":4,", b":4.5,"),
     "true": LINE.replace(b":4,", b":true,"),

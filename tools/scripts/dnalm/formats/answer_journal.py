@@ -87,7 +87,8 @@ class AnswerJournal:
             vector = np.frombuffer(base64.b64decode(said["vector"], validate=True), dtype="<f4")
             key, tokens = said["key"], said["tokens"]
             if (
-                len(bytes.fromhex(key)) != 32
+                bytes.fromhex(key).hex() != key  # fromhex leaves blanks out
+                or len(key) != 64
                 or type(tokens) is not int
                 or not len(vector)
                 or not np.isfinite(vector).all()
