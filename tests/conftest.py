@@ -10,6 +10,7 @@ import shutil
 import signal
 import subprocess
 import tarfile
+from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -96,6 +97,29 @@ ARCHITECTURES: dict[str, tuple[str, dict[str, Any]]] = {
 NOT_SHIPPED = shutil.ignore_patterns(".git", ".environments", ".galaxy", ".*_cache", "demo-results", "__pycache__")
 
 Run = Callable[..., tuple[int, str, str]]
+
+
+# Fixtures that build or start much: their tests run one after the other in one process, beside all others.
+SHARED_SERVERS = {"archives", "galaxy"}
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Keep the tests that share a server in one of the processes that run tests."""
+    for item in items:
+        if SHARED_SERVERS & set(getattr(item, "fixturenames", ())):
+            item.add_marker(pytest.mark.xdist_group("galaxy"))
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Print how long the tests of each folder took, in all processes together."""
+    seconds: Counter[str] = Counter()
+    for reports in terminalreporter.stats.values():
+        for report in reports:
+            if isinstance(report, pytest.TestReport):
+                seconds[str(Path(report.location[0]).parent)] += report.duration
+    terminalreporter.section("seconds per folder")
+    for folder, spent in seconds.most_common():
+        terminalreporter.write_line(f"{spent:8.1f}  {folder}")
 
 
 @pytest.fixture(scope="session")
