@@ -18,9 +18,14 @@ from dnalm.models.language_model import LanguageModel
 from dnalm.models.registry import load_language_model
 from dnalm.models.sources import open_model
 
-GENERATOR = np.random.default_rng(11)
 LENGTHS = [1, 3, 20, 61, 150, 600, 1_790]  # 3-mers; the context is 200 tokens, so that the last has three contexts
-SEQUENCES = ["".join(GENERATOR.choice(list("ACGTN"), length, p=[0.24] * 4 + [0.04])) for length in LENGTHS]
+
+
+def random_bases(length: int, seed: int) -> str:
+    return "".join(np.random.default_rng(seed).choice(list("ACGTN"), length, p=[0.24] * 4 + [0.04]))
+
+
+SEQUENCES = [random_bases(length, seed=length) for length in LENGTHS]
 NAMES = [f"s{length}" for length in LENGTHS]
 MACHINE = prepare_machine("cpu", 1, None)
 CONTEXT = 200
@@ -240,7 +245,7 @@ def test_a_cut_sequence_is_tokenized_no_further_than_it_is_read(
     model: LanguageModel, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """N among the bases, and a cut within a k-mer, decide over the last tokens."""
-    long = ["".join(GENERATOR.choice(list("ACGTN"), 5_000, p=[0.24] * 4 + [0.04])) for _ in range(30)]
+    long = [random_bases(5_000, seed) for seed in range(30)]
     given = [*SEQUENCES, *long, *("A" * length for length in range(590, 610))]
     names = [str(number) for number in range(len(given))]
     representation = ModelRepresentation(model, ModelChoices(layers=(0,), long_sequences="truncate"), MACHINE)
