@@ -98,8 +98,9 @@ def test_left_to_right_likelihoods_are_of_tokens_behind_the_shared_ones(
     tiny_model: Make, reads: str, kind: str, front: bool
 ) -> None:
     model = tiny_model(reads, kind)
-    changed = [GENOME[:25] + letter + GENOME[26:45] for letter in "ACGT"]
-    texts = [changed, ["ACGTTTGACC", "CCGTTTGACC"], [GENOME[60:80], GENOME[60:75]], ["AANAA" + GENOME[5:20], "AANAC"]]
+    # The first two groups begin with as many tokens in common, but others.
+    texts = [[part[:25] + letter + part[26:] for letter in "ACGT"] for part in (GENOME[:45], GENOME[100:145])]
+    texts += [["ACGTTTGACC", "CCGTTTGACC"], [GENOME[60:80], GENOME[60:75]], ["AANAA" + GENOME[5:20], "AANAC"]]
     groups = [[window(model, bases) for bases in group] for group in texts]
     if not front:
         groups = [[without_front(one) for one in group] for group in groups]
