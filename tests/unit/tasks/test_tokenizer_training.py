@@ -1,7 +1,6 @@
 """Train a tokenizer: one tokenizer.json, what the sequences have of its tokens, and what it is."""
 
 import json
-import os
 import random
 import re
 import subprocess
@@ -17,7 +16,7 @@ import transformers
 from conftest import REPOSITORY, TEST_DATA, Run
 from dnalm.formats.fasta import FastaReader
 from dnalm.models.tokenizers import JsonTokenizer, tokenizer_from_files
-from dnalm.models.vocabularies import SPECIAL_TOKENS, all_kmers
+from dnalm.models.vocabularies import SPECIAL_TOKENS
 from dnalm.tasks import tokenizer_training
 
 ECOLI, HUMAN = TEST_DATA / "ecoli.fasta.gz", TEST_DATA / "human.fasta.gz"
@@ -175,29 +174,6 @@ def test_the_order_of_files_and_records_does_not_matter(train: Train, tmp_path: 
     assert trained[0] == trained[1] == trained[2]
 
 
-LEARN = """
-import sys
-from dnalm.models.vocabularies import learn_byte_pairs
-with open(sys.argv[1]) as file:
-    words = [line.strip() for line in file if line[0] != ">"]
-print(learn_byte_pairs(words, 900).to_str())
-"""
-
-
-def test_byte_pairs_are_the_same_bytes_with_any_number_of_threads() -> None:
-    def learnt(**environment: str) -> bytes:
-        command = [sys.executable, "-c", LEARN, str(TWO_GENOMES)]
-        path = str(REPOSITORY / "tools" / "scripts")
-        done = subprocess.run(
-            command, env=os.environ | {"PYTHONPATH": path} | environment, check=True, capture_output=True
-        )
-        return done.stdout
-
-    one = learnt(TOKENIZERS_PARALLELISM="false")
-    assert learnt(TOKENIZERS_PARALLELISM="true", RAYON_NUM_THREADS="1") == one
-    assert learnt(TOKENIZERS_PARALLELISM="true", RAYON_NUM_THREADS="3") == one
-
-
 def test_byte_pairs_are_learnt_from_a_part_of_what_is_too_much_to_hold(
     train: Train, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -318,8 +294,3 @@ def test_a_genome_with_many_n_is_learnt_from(train: Train, tmp_path: Path) -> No
     trained = train([fasta(tmp_path / "in.fasta", bases)], "--vocabulary-size", 200)
     assert len(trained.vocabulary) == 200
     assert trained.facts["bases_learnt_from"] == f"{30_000 - bases.count('N'):,}"
-
-
-def test_all_words_stand_in_the_order_of_the_alphabet() -> None:
-    words = list(json.loads(all_kmers(2).to_str())["model"]["vocab"])[5:]
-    assert words == [*sorted(words[:16]), *"ACGTN"]

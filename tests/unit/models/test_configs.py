@@ -1,0 +1,147 @@
+"""Numbers of a config: which are read, and which are refused before memory or time is spent on them."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from dnalm.errors import UserError
+from dnalm.models.configs import (
+    epsilon,
+    feature_names,
+    refuse_absurd_sizes,
+    refuse_other_settings,
+    segment_window,
+    size,
+    steps_bases,
+)
+from dnalm.models.model_file import StoredModel, TensorInfo
+
+
+def stored(tensors: int = 3, **config: Any) -> StoredModel:
+    """Return a model named m of a few tensors with a config."""
+    info = TensorInfo(Path("m"), torch.float32, (1,), 0, 4)
+    return StoredModel("m", (), {str(number): info for number in range(tensors)}, config, {})
+
+
+@pytest.mark.parametrize(
+    "config",
+    [
+        {"num_hidden_layers": 3},
+        {"max_window_layers": 28},  # a bound, whatever the number of layers
+        {"max_position_embeddings": 10_000_000},
+        {"hidden_size": 2**40},
+        {"pad_token_id": -1},  # stands for none
+        {"num_labels": 100_000},
+        {"id2label": {str(number): f"layer_{number}" for number in range(300)}},
+        {"label2id": {f"layer_{number}": number for number in range(300)}},
+        {"a": {"b": {"c": {"d": 1}}}},
+        {"tensors": 0, "use_layers": True},
+        {"layer_norm_eps": 1e20},
+    ],
+)
+def test_numbers_that_can_be_are_left_alone(config: dict[str, Any]) -> None:
+    refuse_absurd_sizes(stored(**config))
+
+
+@pytest.mark.parametrize(
+    ("config", "sentence"),
+    [
+        ({"num_hidden_layers": 4}, "asks for num_hidden_layers = 4, which its weights cannot fill"),
+        ({"num_local_experts": 10**9}, "num_local_experts = 1,000,000,000, which"),
+        ({"global_attention_groups": 4}, "global_attention_groups = 4"),
+        ({"max_position_embeddings": 10_000_001}, "max_position_embeddings = 10,000,001, which"),
+        ({"hidden_size": 2**40 + 1}, "hidden_size = 1,099,511,627,777, which"),
+        ({"vision": {"sizes": [{"n_layer": 10**9}]}}, "n_layer = 1,000,000,000"),
+        ({"hidden_size": -32}, "has the negative hidden_size = -32"),
+        ({"sliding_window": -1}, "has the negative sliding_window = -1"),
+        ({"num_experts_per_tok": -1}, "has the negative num_experts_per_tok = -1"),
+        ({"n_embd": -1}, "has the negative n_embd = -1"),
+        ({"a": {"b": {"c": {"d": {"e": 1}}}}}, "is nested too deep"),
+        ({"num_labels": 100_001}, "has over 100,000 labels"),
+        ({"id2label": dict.fromkeys(map(str, range(100_001)), "x")}, "has over 100,000 labels"),
+    ],
+)
+def test_numbers_that_cannot_be_are_refused(config: dict[str, Any], sentence: str) -> None:
+    with pytest.raises(UserError, match=sentence):
+        refuse_absurd_sizes(stored(**config))
+
+
+def test_a_size_is_a_whole_number_that_may_have_to_divide_another() -> None:
+    model = stored(hidden_size=12, num_attention_heads=4)
+    assert size(model, "hidden_size") == 12
+    assert size(model, "num_attention_heads", divides="hidden_size") == 4
+    assert size(model, "hidden_size", most=12) == 12
+
+
+@pytest.mark.parametrize(
+    ("value", "sentence"),
+    [
+        (None, "has heads = None, where a size is needed"),
+        (0, "has heads = 0, where"),
+        (-4, "has heads = -4, where"),
+        (4.0, "has heads = 4.0, where"),
+        (True, "has heads = True, where"),
+        ("4", "has heads = 4, where"),
+        (13, "has heads = 13, where"),
+        (5, "has hidden_size = 12, which heads = 5 does not divide"),
+    ],
+)
+def test_what_is_no_size_is_refused(value: object, sentence: str) -> None:
+    with pytest.raises(UserError, match=sentence):
+        size(stored(hidden_size=12, heads=value), "heads", divides="hidden_size", most=12)
+
+
+def test_features_are_listed_in_their_order() -> None:
+    assert feature_names(stored(features=["exon", "5UTR", "intron"])) == ("exon", "5UTR", "intron")
+
+
+@pytest.mark.parametrize(
+    "features",
+    [None, [], "exon", {"exon": 1}, ["exon", "exon"], ["exon", 3], ["exon", " "], ["ex\non"], ["x"] * 100_001],
+    ids=lambda value: str(value)[:20],
+)
+def test_strange_features_are_refused(features: object) -> None:
+    with pytest.raises(UserError, match="segmenter 'm' lists no features, or strange ones"):
+        feature_names(stored(features=features))
+
+
+def test_bases_of_a_step_are_a_power_of_the_halvings() -> None:
+    assert steps_bases(stored(nucl_per_token=128), 7) == 128
+    with pytest.raises(UserError, match="has nucl_per_token = 128, but the positions are halved 6 times"):
+        steps_bases(stored(nucl_per_token=128), 6)
+
+
+def test_a_window_is_that_of_the_config_or_the_published_one_cut_to_whole_steps() -> None:
+    assert segment_window(stored(segment_window=240), 30_000, 24) == 240
+    assert segment_window(stored(), 30_000, 24) == 30_000
+    assert segment_window(stored(), 30_000, 32) == 29_984
+
+
+@pytest.mark.parametrize(
+    ("config", "published", "sentence"),
+    [
+        ({"segment_window": 100}, 30_000, "segment_window = 100, which its model cannot read"),
+        ({"segment_window": 24 * 10**6}, 30_000, "segment_window = 24,000,000, which"),
+        ({"segment_window": -24}, 30_000, "segment_window = -24, where a size is needed"),
+        ({}, 20, "segment_window = 0, which"),
+    ],
+)
+def test_windows_that_no_step_divides_are_refused(config: dict[str, Any], published: int, sentence: str) -> None:
+    with pytest.raises(UserError, match=sentence):
+        segment_window(stored(**config), published, 24)
+
+
+def test_an_epsilon_is_a_small_fraction() -> None:
+    assert epsilon(stored(layer_norm_eps=1e-12), "layer_norm_eps") == 1e-12
+    for value in (None, 0.0, 1.0, -1e-5, 1, "1e-5", float("nan")):
+        with pytest.raises(UserError, match=r"has layer_norm_eps = .*, where a number between 0 and 1 is needed"):
+            epsilon(stored(layer_norm_eps=value), "layer_norm_eps")
+
+
+def test_a_setting_may_be_absent_or_the_known_one() -> None:
+    known = {"hidden_act": "gelu", "is_decoder": False}
+    refuse_other_settings(stored(), known)
+    refuse_other_settings(stored(hidden_act="gelu", other=3), known)
+    with pytest.raises(UserError, match="model 'm' has hidden_act = relu; only gelu is known here"):
+        refuse_other_settings(stored(hidden_act="relu"), known)
