@@ -2,13 +2,31 @@
 
 import re
 from collections.abc import Callable, Mapping
+from typing import Any
 
 import torch
 from torch import nn
+from torch.overrides import TorchFunctionMode
 
 from dnalm.errors import UserError
 from dnalm.models.language_model import NoLanguageModelHead
 from dnalm.models.model_file import StoredModel
+
+
+class _WithoutInitialValues(TorchFunctionMode):
+    """Leaves initial values out where tensors have shapes only: to draw normal numbers there torch imports its compiler.
+
+    That takes a second of processor time, more than all else that a model needs before it runs.
+    """
+
+    def __torch_function__(
+        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        """Call the function, or return the tensor that it would fill as it is."""
+        kwargs = kwargs or {}
+        if getattr(func, "__module__", None) == nn.init.__name__:
+            return args[0] if args else kwargs["tensor"]
+        return func(*args, **kwargs)
 
 
 def fill(
@@ -35,7 +53,7 @@ def fill(
     Raises:
         UserError: naming the first tensor that is missing, unknown, or of the wrong shape or kind.
     """
-    with torch.device("meta"):
+    with torch.device("meta"), _WithoutInitialValues():
         model = make()
     names = {renamed(name): name for name in stored.tensors if not unused.search(name)}
     wanted = model.state_dict()
