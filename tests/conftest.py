@@ -35,7 +35,6 @@ FORMS = [
     *sorted((REPOSITORY / "tools").glob("dnalm_*.xml")),
     REPOSITORY / "tools" / "data_manager" / "data_manager_dnalm.xml",
 ]
-SHARED_DATA = REPOSITORY.parent / "shared" / "data"
 os.environ["HF_HUB_OFFLINE"] = "1"
 
 VOCABULARY = [
