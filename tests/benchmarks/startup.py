@@ -19,7 +19,7 @@ from pathlib import Path
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 SCRIPTS, DATA = REPOSITORY / "tools" / "scripts", REPOSITORY / "test-data"
-PROBE = Path(__file__).with_name("startup_probe.py")
+PROBE = REPOSITORY / "tests" / "startup_probe.py"
 HELP, WITHOUT_MODEL, OURS, OF_TRANSFORMERS, UMAP = 0.1, 1.0, 2.5, 3.5, 4.0  # most seconds that an issue allows
 
 

@@ -7,7 +7,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-SCRIPTS = Path(__file__).resolve().parents[2] / "tools" / "scripts"
+SCRIPTS = Path(__file__).resolve().parents[1] / "tools" / "scripts"
 
 
 def stop(*_: object) -> None:
