@@ -1,6 +1,7 @@
 """A person at the screen: a form is found and opened, files and a model chosen, Run clicked, the results seen."""
 
 import json
+import os
 import shutil
 import subprocess
 
@@ -13,8 +14,10 @@ from server import GalaxyServer
 CHROMIUM_NAMES = ("chromium", "chromium-browser", "google-chrome")  # as in browser.py, which another Python runs
 GALAXY_PYTHON = ENVIRONMENTS / "galaxy" / "bin" / "python"
 SCREENSHOTS = REPOSITORY / "demo-results" / "screenshots"
+# In CI it is being installed while this is read, and without it the tests fail.
 pytestmark = pytest.mark.skipif(
-    not any(map(shutil.which, CHROMIUM_NAMES)), reason="there is no Chromium on this machine"
+    not os.environ.get("CI") and not any(map(shutil.which, CHROMIUM_NAMES)),
+    reason="there is no Chromium on this machine",
 )
 
 
