@@ -1,3 +1,5 @@
+"""LoRA adapters: which layers have them, what is trained, and that merging leaves no trace."""
+
 from collections.abc import Callable
 from pathlib import Path
 

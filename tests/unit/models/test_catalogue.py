@@ -1,10 +1,12 @@
+"""The curated models: their ids, and the labels that say licence and context."""
+
 import re
 from xml.etree import ElementTree
 
 import pytest
 from conftest import REPOSITORY
 from dnalm.models.catalogue import CATALOGUE, is_non_commercial, licence_label, spelled
-from dnalm.models.hub import MODEL_ID, licence_of_card
+from dnalm.models.hub import MODEL_ID
 
 
 def test_every_curated_model_has_an_id_of_the_hub_and_a_name_of_its_own() -> None:
@@ -55,19 +57,3 @@ def test_licences_are_spelled_as_people_know_them() -> None:
         "llama3",
     ]
     assert licence_label(None) == "licence not stated"
-
-
-@pytest.mark.parametrize(
-    ("card", "licence"),
-    [
-        ({"license": "cc-by-nc-sa-4.0"}, "CC-BY-NC-SA-4.0"),
-        ({"license": "other", "license_name": "our terms"}, "our terms"),
-        ({"license": "other"}, "other"),
-        ({"license": ["mit", "x"]}, "mit, x"),
-        ({"license": "a\tb\nc"}, "a b c"),
-        ({"license": ""}, None),
-        ({}, None),
-    ],
-)
-def test_a_card_states_a_licence_in_one_line(card: dict[str, object], licence: str | None) -> None:
-    assert licence_of_card(card) == licence

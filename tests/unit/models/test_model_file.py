@@ -1,3 +1,5 @@
+"""The model file: canonical bytes, what is read again, and damaged files."""
+
 import json
 import struct
 from collections.abc import Callable

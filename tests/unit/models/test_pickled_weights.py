@@ -1,3 +1,5 @@
+"""Pickled weights become safetensors; what holds more than tensors is refused and never run."""
+
 from pathlib import Path
 from typing import Any
 

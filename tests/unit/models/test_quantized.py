@@ -33,9 +33,8 @@ ENCODERS = [
 LOWEST_COSINE = {"deberta-v2": 0.997}
 USUAL_COSINE = 0.998
 TOKENS_COSINE = 0.99  # of single tokens
-GENERATOR = np.random.default_rng(5)
 LENGTHS = [1, 3, 20, 61, 150, 600, 1_790]
-SEQUENCES = ["".join(GENERATOR.choice(list("ACGT"), length)) for length in LENGTHS]
+SEQUENCES = ["".join(np.random.default_rng(length).choice(list("ACGT"), length)) for length in LENGTHS]
 NAMES = [f"s{length}" for length in LENGTHS]
 MACHINE = prepare_machine("cpu", 1, None)
 
@@ -207,7 +206,7 @@ def test_preparing_again_or_without_vnni_gives_the_same_numbers(
     load: Load, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """On a processor without VNNI neither takes it."""
-    model, ids = load("nt_v2"), torch.from_numpy(GENERATOR.integers(4, 60, (1, 40)))
+    model, ids = load("nt_v2"), torch.from_numpy(np.random.default_rng(5).integers(4, 60, (1, 40)))
     found = [QuantizedEncoder(model, [3]).hidden_states(ids)[0] for _ in range(2)]
     (tmp_path / "cpuinfo").write_text("flags : avx2\n")
     monkeypatch.setattr(quantized, "PROCESSOR", tmp_path / "cpuinfo")

@@ -1,3 +1,5 @@
+"""Models of a path: files, flat folders, repositories of the hub's cache, shards, and notes of the installer."""
+
 import json
 import shutil
 from collections.abc import Callable

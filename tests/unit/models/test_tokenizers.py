@@ -1,3 +1,5 @@
+"""Tokenizers of DNA: k-mers by their rule, tokenizer.json, and vocabularies that are refused."""
+
 import json
 import re
 from pathlib import Path

@@ -1,0 +1,216 @@
+"""Served models: where sequences go, what is never sent, and the name of everything but an embedding."""
+
+from collections.abc import Callable, Iterator
+
+import huggingface_hub
+import numpy as np
+import pytest
+from dnalm.errors import UserError
+from dnalm.models.served import (
+    BadAnswer,
+    Endpoint,
+    NotNow,
+    Refused,
+    ServedModel,
+    Stop,
+    TooMuch,
+    read_answer,
+    refuse_unsafe,
+    scrubbed,
+)
+from endpoint import EndpointServer, Fault, error, pooled_vector, token_vectors
+
+TOKEN = "hf_secret/of+the=user"
+
+
+@pytest.fixture
+def served(endpoint: EndpointServer, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., ServedModel]]:
+    """Return a function that opens the model of the local endpoint."""
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", False)
+    monkeypatch.delenv("HF_TOKEN", raising=False)
+    opened: list[ServedModel] = []
+
+    def make(kind: str = "pooled", token: str | None = None, takes_token: bool = True) -> ServedModel:
+        where = Endpoint("the endpoint", f"{endpoint.url}/{kind}", takes_token=takes_token)
+        opened.append(ServedModel(where, token).__enter__())
+        return opened[-1]
+
+    yield make
+    for model in opened:
+        model.__exit__(None, None, None)
+
+
+def test_answers_belong_to_an_address_without_its_query_or_to_a_providers_model() -> None:
+    at_address = Endpoint("x", "https://example.org:8443/embed?key=1#part")
+    of_provider = Endpoint("x", model_id="somebody/dna", provider="scaleway")
+    assert (at_address.identity, at_address.host) == ("https://example.org:8443/embed", "example.org:8443")
+    assert (of_provider.identity, of_provider.host) == ("scaleway:somebody/dna", "the provider scaleway")
+
+
+@pytest.mark.parametrize(
+    ("endpoint", "token", "sentence"),
+    [
+        (Endpoint("x", "https://example.org/"), "two words", "The token holds blanks or strange letters"),
+        (Endpoint("x", "https://example.org/"), "", "The token holds blanks or strange letters"),
+        (Endpoint("x", model_id="../../etc", provider="together"), "hf_x", r"'\.\./\.\./etc' is no id of a model"),
+        (Endpoint("x", model_id="a--b/c", provider="together"), "hf_x", "is no id of a model"),
+        (Endpoint("x", provider="together"), "hf_x", "'' is no id of a model"),
+        (Endpoint("x", model_id="a/b", provider="together"), None, "No token is given, and the hub's providers need"),
+        (Endpoint("x", "ftp://127.0.0.1/"), None, "is none of an endpoint"),
+        (Endpoint("x", "https://user:password@example.org/"), None, "is none of an endpoint"),
+        (Endpoint("x", "https://example.org/#part"), None, "is none of an endpoint"),
+        (Endpoint("x", "http://10.0.0.7/"), None, "'10.0.0.7' is not encrypted; only https is used"),
+        (Endpoint("x", "http://localhost.example.org/"), None, "is not encrypted"),
+    ],
+)
+def test_what_would_travel_unencrypted_or_is_malformed_is_refused(
+    endpoint: Endpoint, token: str | None, sentence: str
+) -> None:
+    with pytest.raises(UserError, match=sentence) as error:
+        refuse_unsafe(endpoint, token)
+    assert "words" not in str(error.value)
+    with pytest.raises(UserError, match=sentence):
+        ServedModel(endpoint, token)
+
+
+@pytest.mark.parametrize(
+    "url", ["http://127.0.0.1:1/", "http://127.1.2.3/", "http://localhost/", "https://example.org/x?y"]
+)
+def test_this_machine_and_encrypted_addresses_are_safe(url: str) -> None:
+    refuse_unsafe(Endpoint("x", url), "hf_x")
+    refuse_unsafe(Endpoint("x", model_id="a/b", provider="together"), "hf_x")
+
+
+def test_a_token_is_scrubbed_with_its_padding_and_without() -> None:
+    encoded = "aGZfc2VjcmV0L29mK3RoZT11c2Vy"
+    quoted = "hf_secret%2Fof%2Bthe%3Duser"
+    assert scrubbed(f"{TOKEN}, {quoted}, {encoded}", TOKEN) == "<token>, <token>, <token>"
+    assert scrubbed("a: YQ==, YQ", "a") == "<token>: <token>, <token>"
+
+
+@pytest.mark.parametrize(
+    ("shape", "count", "shapes"),
+    [
+        ((5,), 1, [(5,)]),
+        ((1, 5), 1, [(5,)]),
+        ((1, 1, 5), 1, [(5,)]),
+        ((7, 5), 1, [(7, 5)]),
+        ((1, 7, 5), 1, [(7, 5)]),
+        ((3, 5), 3, [(5,)] * 3),
+        ((3, 1, 7, 5), 3, [(7, 5)] * 3),
+    ],
+)
+def test_brackets_around_an_embedding_do_not_matter(shape: tuple[int, ...], count: int, shapes: list[object]) -> None:
+    answer = np.random.default_rng(0).random(shape)
+    found = read_answer(answer, count)
+    assert [vectors.shape for vectors in found] == shapes
+    assert {vectors.dtype for vectors in found} == {np.dtype(np.float32)}
+    np.testing.assert_array_equal(np.concatenate([vectors.ravel() for vectors in found]), answer.ravel().astype("f4"))
+
+
+@pytest.mark.parametrize(
+    ("answer", "count", "sentence"),
+    [
+        (np.zeros((2, 4)), 3, r"3 sequences were sent, and an answer of the shape \(2, 4\) came"),
+        (np.zeros(2), 2, r"2 sequences were sent, and an answer of the shape \(2,\) came"),
+        (np.zeros((2, 3, 4)), 1, r"shape \(2, 3, 4\) came, where a vector, or one a token, is needed"),
+        (np.zeros(()), 1, r"shape \(\) came, where"),
+        (np.zeros((1, 0)), 1, r"shape \(1, 0\) came, where"),
+        (np.array([[1.0, 2.0], [1.0, np.inf]]), 2, "a number of the answer is NaN or infinite"),
+        (np.array([np.nan]), 1, "a number of the answer is NaN or infinite"),
+    ],
+)
+def test_what_holds_no_embedding_of_each_sequence_is_refused(answer: np.ndarray, count: int, sentence: str) -> None:
+    with pytest.raises(BadAnswer, match=sentence):
+        read_answer(answer, count)
+
+
+@pytest.mark.parametrize("sequences", [["ACGTTG"], ["ACGTTG", "TTTACG", "CCCCCC"]])
+def test_embeddings_come_in_the_order_of_the_sequences(
+    served: Callable[..., ServedModel], endpoint: EndpointServer, sequences: list[str]
+) -> None:
+    pooled, by_token = served("pooled").ask(sequences), served("tokens").ask(sequences)
+    for bases, vector, vectors in zip(sequences, pooled, by_token, strict=True):
+        np.testing.assert_allclose(vector, pooled_vector(bases), rtol=1e-6)
+        np.testing.assert_allclose(vectors, token_vectors(bases), rtol=1e-6)
+    assert [asked.sequences for asked in endpoint.asked] == [sequences, sequences]
+
+
+@pytest.mark.parametrize(("takes_token", "sent"), [(True, TOKEN), (False, None)])
+def test_the_token_is_sent_only_where_it_is_taken(
+    served: Callable[..., ServedModel], endpoint: EndpointServer, takes_token: bool, sent: str | None
+) -> None:
+    served(token=TOKEN, takes_token=takes_token).ask(["ACGT"])
+    assert endpoint.asked[0].token == sent
+
+
+@pytest.mark.parametrize(
+    ("fault", "count", "outcome", "sentence"),
+    [
+        (error(400, "no such letter"), 1, Refused, "the server answers 400: no such letter"),
+        (error(413), 1, TooMuch, "the server answers 413: it went wrong"),
+        (error(422), 2, TooMuch, "the server answers 422"),
+        (error(504), 1, NotNow, "the server answers 504"),
+        (error(504), 2, TooMuch, "the server answers 504"),
+        (error(503), 2, NotNow, "the server answers 503"),
+        (error(401), 1, Stop, r"'the endpoint' needs a token \(401\)"),
+        (error(402), 1, Stop, r"is used up \(402\)"),
+        (error(403), 1, Stop, r"refuses what the token may do \(403\)"),
+        (error(404), 1, Stop, r"does not serve this model \(404\)"),
+        (Fault(200, b"<html>"), 1, Stop, r"it sends a web page \(HTML\)"),
+        (Fault(302, b"", {"Location": "/elsewhere"}), 1, Stop, "sends requests elsewhere, which is not followed"),
+        (Fault(200, b"[[1,2],[3]]"), 2, TooMuch, "are not of one length"),
+        (Fault(200, b"[[1,2],[3]]"), 1, BadAnswer, "holds no numbers of one shape"),
+        (Fault(200, b"[[0.5,"), 1, BadAnswer, "the answer is no JSON"),
+        (Fault(200, b"[[1,2]]"), 2, BadAnswer, "2 sequences were sent"),
+        (Fault(breaks_off=True), 1, NotNow, r"it cannot be reached or broke off \(RemoteProtocolError\)"),
+    ],
+    ids=lambda value: f"{value.status} {value.content[:12]!r}" if isinstance(value, Fault) else None,
+)
+def test_every_other_answer_has_a_name(
+    served: Callable[..., ServedModel],
+    endpoint: EndpointServer,
+    fault: Fault,
+    count: int,
+    outcome: type[Exception],
+    sentence: str,
+) -> None:
+    endpoint.faults.append(fault)
+    with pytest.raises(outcome, match=sentence):
+        served().ask(["ACGT"] * count)
+    assert len(endpoint.asked) == 1
+
+
+@pytest.mark.parametrize(
+    ("fault", "wait"),
+    [
+        (error(503), None),
+        (error(429, Retry_After="7"), 7.0),
+        (error(429, Retry_After="0.5"), 0.5),
+        (error(429, Retry_After="soon"), None),
+        (error(429, Retry_After="Wed, 21 Oct 2015 07:28:00 GMT"), 0.0),  # long ago
+        (error(429, ratelimit='"api";r=0;t=40'), 40.0),
+        (error(429, ratelimit='"api";r=3;t=40'), None),
+        (Fault(503, b'{"estimated_time": 2.5}'), 2.5),
+        (Fault(503, b'{"estimated_time": -1}'), None),
+        (Fault(503, b'{"estimated_time": "long"}'), None),
+        (Fault(503, b"{}"), None),
+    ],
+    ids=lambda value: f"{value.headers} {value.content[:30]!r}" if isinstance(value, Fault) else None,
+)
+def test_a_server_may_ask_to_wait(
+    served: Callable[..., ServedModel], endpoint: EndpointServer, fault: Fault, wait: float | None
+) -> None:
+    endpoint.faults.append(fault)
+    with pytest.raises(NotNow, match=f"the server answers {fault.status}") as error:
+        served().ask(["ACGT"])
+    assert (error.value.kind, error.value.wait) == ("server_error", wait)
+
+
+def test_a_refused_token_is_told_and_never_quoted(served: Callable[..., ServedModel], endpoint: EndpointServer) -> None:
+    endpoint.faults.extend([error(401), error(400, f"Bearer {TOKEN} may not")])
+    model = served(token=TOKEN)
+    with pytest.raises(Stop, match=r"'the endpoint' refuses the token \(401\)"):
+        model.ask(["ACGT"])
+    with pytest.raises(Refused, match="the server answers 400: Bearer <token> may not"):
+        model.ask(["ACGT"])
