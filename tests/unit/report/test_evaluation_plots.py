@@ -6,7 +6,6 @@ import numpy as np
 import pytest
 from dnalm.report.evaluation_plots import Bar, Evaluation, LabelCurves, Residuals, draw_evaluation
 from dnalm.report.plots import Curve
-from dnalm.tasks.finetuning_picture import reliability
 
 
 def evaluation(trained: bool) -> Evaluation:
@@ -52,14 +51,3 @@ def test_the_same_picture_is_the_same_bytes(tmp_path: Path) -> None:
     for name in ("one", "two"):
         draw_evaluation(tmp_path / name, evaluation(True), found)
     assert (tmp_path / "one").read_bytes() == (tmp_path / "two").read_bytes()
-
-
-def test_reliability_is_of_bins_of_as_many() -> None:
-    said, uniform = np.random.default_rng(0).random((2, 1_000))
-    right = uniform < said
-    means, shares, counts = reliability(said, right)
-    assert counts.tolist() == [100] * 10
-    assert means == pytest.approx(shares, abs=0.15)
-    assert means == pytest.approx(np.sort(said).reshape(10, 100).mean(axis=1))
-    assert len(reliability(said[:16], right[:16])[2]) == 3
-    assert len(reliability(said[:2], right[:2])[2]) == 1
