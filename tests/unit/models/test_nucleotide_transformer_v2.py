@@ -177,9 +177,8 @@ def test_an_untrained_model_predicts_masked_tokens_alone() -> None:
     assert model.with_head is not None
     (encoding,) = model.encode(["ACGTTGCAACGT"])
     assert model.logits(torch.from_numpy(encoding.ids)[None], None).shape == (1, 3, 4107)
-    assert model.backbone.get_submodule("embeddings.word_embeddings").weight.std().item() == pytest.approx(
-        0.02, rel=0.01
-    )
+    words = model.backbone.get_parameter("embeddings.word_embeddings.weight")
+    assert words.std().item() == pytest.approx(0.02, rel=0.01)
     with pytest.raises(UserError, match="sees both sides of a token; train it with the objective masked"):
         nucleotide_transformer_v2.create(config(), causal=True)
 

@@ -210,9 +210,10 @@ def test_experts_multiply_as_suits_the_device() -> None:
 
 
 def test_weights_to_be_trained_are_copies_with_gradients() -> None:
-    module = nn.Sequential(nn.Linear(2, 3), nn.Dropout()).eval().requires_grad_(False)
+    linear = nn.Linear(2, 3)
+    module = nn.Sequential(linear, nn.Dropout()).eval().requires_grad_(False)
     mapped = torch.arange(6.0).reshape(2, 3)
-    module[0].weight.data = mapped.T  # no module may write into the tensors of a file
+    linear.weight.data = mapped.T  # no module may write into the tensors of a file
     ready = made_trainable(module)
     assert ready is module
     assert ready.training
@@ -220,7 +221,7 @@ def test_weights_to_be_trained_are_copies_with_gradients() -> None:
         assert parameter.requires_grad
         assert parameter.is_contiguous()
     with torch.no_grad():
-        module[0].weight.zero_()
+        linear.weight.zero_()
     assert mapped.flatten().tolist() == [0, 1, 2, 3, 4, 5]
 
 

@@ -59,7 +59,7 @@ def test_segmenters_of_bases_read_n_and_do_not_depend_on_the_batch(case: str) ->
 
 def test_probabilities_are_those_of_the_second_class(segmenter: Segmenter) -> None:
     logits = torch.tensor([[[[0.0, 0.0], [1.0, 3.0]]]], dtype=torch.bfloat16)
-    segmenter.network.forward = lambda encoded: logits  # type: ignore[assignment]
+    segmenter.network.forward = lambda encoded: logits
     (found,) = segmenter.probabilities(["ACG"])
     assert found.dtype == torch.float32
     torch.testing.assert_close(found, torch.tensor([[0.5, 0.8807971]]))  # 1 / (1 + e⁻²)

@@ -18,9 +18,9 @@ def model_of(tokenizer: Tokenizer) -> dict[str, Any]:
     return json.loads(tokenizer.to_str())["model"]
 
 
-def tokens(tokenizer: Tokenizer, *sequences: str) -> list[str]:
+def tokens(tokenizer: Tokenizer, first: str, second: str | None = None) -> list[str]:
     """Return the tokens of a sequence, or of two."""
-    return tokenizer.encode(*sequences).tokens
+    return tokenizer.encode(first, second).tokens
 
 
 def test_the_commonest_pair_is_merged_first() -> None:
