@@ -105,7 +105,7 @@ def test_a_far_value_does_not_widen_a_violin(draw: Draw) -> None:
         return float(np.ptp(x[np.abs(y - 1) > 0.5 * np.abs(y - 1).max()]))
 
     values = np.random.default_rng(0).normal(size=500)
-    assert widest(np.append(values, 30.0)) == pytest.approx(widest(values), rel=0.1)
+    assert widest(np.append(values, 100.0)) == pytest.approx(widest(values), rel=0.25)
 
 
 @pytest.mark.parametrize(("sizes", "drawn"), [((MOST_POINTS, 5), 2), ((MOST_POINTS + 1, 5), 1), ((5,) * 13, 0)])
