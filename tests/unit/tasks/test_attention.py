@@ -30,7 +30,7 @@ def attended(run_tool: Run, tmp_path: Path) -> Callable[..., dict[str, Any]]:
     """Make maps, and return the arrays of the npz."""
 
     def call(*options: object) -> dict[str, Any]:
-        code, _, error = run_tool("attention", "--output", tmp_path / "maps", "--figure", tmp_path / "png", *options)
+        code, _, error = run_tool("attention", "--output", tmp_path / "maps", *options)
         assert (code, error) == (0, "")
         with np.load(tmp_path / "maps", allow_pickle=False) as arrays:
             return dict(arrays)

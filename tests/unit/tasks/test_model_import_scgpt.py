@@ -21,6 +21,7 @@ NAME = "somebody/scgpt-mirror"
 
 def imported(run: Run, folder: Path, weights: str, output: Path, *others: object) -> tuple[int, str, str]:
     return run(
+        "import_model",
         *("--config", folder / "args.json", "--weights", folder / weights),
         *("--tokenizer-files", folder / "vocab.json", "--output", output, *others),
     )
