@@ -117,7 +117,7 @@ def test_grouping_wastes_little() -> None:
     assert waste("packed") < 0.06
 
 
-def test_packed_rows_are_not_longer_than_the_longest_window_and_no_window_sees_another() -> None:
+def test_packed_rows_are_bounded_and_no_window_sees_another() -> None:
     batches = batches_of(windows_of(LENGTHS), "packed")
     for number in range(len(batches)):
         batch = batches[number]
