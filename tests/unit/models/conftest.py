@@ -1,4 +1,4 @@
-"""What tests of models share: segmenters of the parity data whose config or tensors are other ones."""
+"""Fixtures of the tests of models: segmenters of the parity data with another config or other tensors."""
 
 from collections.abc import Callable
 from pathlib import Path

@@ -21,7 +21,7 @@ CPU = torch.device("cpu")
 Changed = Callable[..., StoredModel]
 
 
-def test_published_ones_read_what_the_paper_says() -> None:
+def test_published_ones_have_the_windows_of_the_paper() -> None:
     segmenter = load_segmenter(open_model(PUBLISHED))
     window = segmenter.window
     assert segmenter.takes_n
@@ -136,7 +136,7 @@ def test_the_config_of_the_papers_trunk_follows_from_its_shapes() -> None:
     }
 
 
-def test_a_doubling_repeats_positions_and_adds_what_the_tower_had() -> None:
+def test_a_doubling_repeats_positions_and_adds_the_skipped_states() -> None:
     block = UpBlock(inputs=1, skipped=1, width=1)
     with torch.no_grad():
         for linear, weight in ((block.linear, 1.0), (block.skip_linear, 10.0)):

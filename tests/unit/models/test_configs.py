@@ -87,7 +87,7 @@ def test_a_size_is_a_whole_number_that_may_have_to_divide_another() -> None:
         (5, "has hidden_size = 12, which heads = 5 does not divide"),
     ],
 )
-def test_what_is_no_size_is_refused(value: object, sentence: str) -> None:
+def test_other_values_than_sizes_are_refused(value: object, sentence: str) -> None:
     with pytest.raises(UserError, match=sentence):
         size(stored(hidden_size=12, heads=value), "heads", divides="hidden_size", most=12)
 

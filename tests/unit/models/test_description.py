@@ -1,4 +1,4 @@
-"""What a model is said to be, and models whose trial gives no sensible numbers."""
+"""Descriptions of models, and models whose trial gives no sensible numbers."""
 
 import dataclasses
 import json
@@ -67,7 +67,7 @@ def test_a_decoder_of_its_own_is_counted_and_buffers_are_not(model_folder: Model
     buffers = {"model.layers.0.self_attn.rotary_emb.inv_freq": torch.ones(4)}
     with_buffers = rewritten(stored, tmp_path / "m", lambda tensors: tensors.update(buffers))
     count = sum(int(np.prod(info.shape)) for info in stored.tensors.values())
-    assert describe(stored)["parameters"] == describe(with_buffers)["parameters"] == f"{count:,}"
+    assert describe(with_buffers)["parameters"] == f"{count:,}"
 
 
 @pytest.mark.parametrize(
@@ -146,7 +146,7 @@ def test_a_language_model_without_sensible_numbers_is_refused(
 
 
 def test_a_mask_beyond_the_vocabulary_is_refused(tmp_path: Path) -> None:
-    """No sequence has it, so that only a look at the tokenizer tells."""
+    """No sequence has it, so that only the tokenizer shows it."""
     stored = open_model(PARITY / "dnabert2")
     description = json.loads(json.dumps(stored.tokenizer["tokenizer.json"]))
     description["model"]["vocab"]["[MASK]"] = 9_999

@@ -110,7 +110,7 @@ def test_padding_is_never_attended_to() -> None:
         ({"alibi_starting_size": 512, "model_type": "roberta"}, False),
     ],
 )
-def test_position_biases_tell_it_from_other_bert_models(config: dict[str, Any], is_one: bool) -> None:
+def test_position_biases_distinguish_it_from_other_bert_models(config: dict[str, Any], is_one: bool) -> None:
     assert recognises(config) is is_one
 
 

@@ -22,7 +22,7 @@ HAIKU = "params/Enformer/~_conv_tower/layer_2"
 SIZES = Sizes(36, halvings=7, divisor=6, layers=2, heads=3, key=8, head_width=36, bases=128, features=14)
 
 
-def test_published_ones_read_what_the_paper_says() -> None:
+def test_published_ones_have_the_windows_of_the_paper() -> None:
     segmenter = load_segmenter(open_model(PUBLISHED))
     window = segmenter.window
     assert segmenter.takes_n
@@ -110,7 +110,7 @@ def test_sizes_that_do_not_fit_are_refused(changed_segmenter: Changed, config: d
         load_segmenter(changed_segmenter(case="segment_enformer", **config))
 
 
-def test_a_path_that_no_rule_knows_is_named(changed_segmenter: Changed) -> None:
+def test_an_unknown_path_is_named(changed_segmenter: Changed) -> None:
     def strange(tensors: dict[str, Tensor]) -> None:
         tensors["params/Enformer/~_crop/w"] = torch.zeros(1)
 

@@ -39,7 +39,7 @@ def test_paths_become_names_of_modules(path: str, name: str) -> None:
     assert renamed(path, TRUNK) == name
 
 
-def test_a_path_that_no_rule_knows_keeps_a_part_of_it() -> None:
+def test_an_unknown_path_keeps_a_part_of_it() -> None:
     assert renamed("params/Trunk/~_crop/w", TRUNK) == "trunk.~_crop.weight"
 
 
@@ -76,7 +76,7 @@ def by_steps(states: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
 
 
 @pytest.mark.parametrize("kind", ["conv1_d", "conv_transpose0"])
-def test_convolutions_give_what_haiku_computes(kind: str) -> None:
+def test_convolutions_equal_those_of_haiku(kind: str) -> None:
     """Haiku's transposed convolution of stride 1 does not mirror its weights, and lists outputs before inputs."""
     generator = torch.Generator().manual_seed(0)
     weight, states = torch.randn(3, 2, 4, generator=generator), torch.randn(7, 2, generator=generator)

@@ -1,4 +1,4 @@
-"""What a config says of a head that classifies or regresses: written, read again, and damaged."""
+"""The config of a head that classifies or regresses: written, read again, and damaged."""
 
 from pathlib import Path
 from typing import Any
@@ -40,7 +40,7 @@ def stored(config: dict[str, Any], *tensors: str) -> StoredModel:
     ],
     ids=lambda facts: facts.task,
 )
-def test_what_is_written_is_read_again(facts: HeadFacts) -> None:
+def test_written_facts_are_read_again(facts: HeadFacts) -> None:
     assert read_facts(stored(config_with_head(BACKBONE, facts, language_model=False))) == facts
 
 

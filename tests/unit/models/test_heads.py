@@ -93,7 +93,7 @@ def test_a_trained_head_is_read_as_it_was_written(folder_of: ModelFolder, tmp_pa
 
 
 @pytest.mark.parametrize("architecture", EVERY_ARCHITECTURE)
-def test_a_pooled_head_is_the_mean_of_what_embedding_gives(folder_of: ModelFolder, architecture: str) -> None:
+def test_a_pooled_head_reads_the_mean_of_the_embeddings_of_bases(folder_of: ModelFolder, architecture: str) -> None:
     classifier = new_classifier(open_model(folder_of(architecture)), HeadFacts("classify", LABELS), seed=1)
     model = load_language_model(open_model(folder_of(architecture)))
     assert isinstance(classifier.module, PooledClassifier)

@@ -1,4 +1,4 @@
-"""The Hugging Face hub: what it says of a model, and files that come whole and of the right hash or not at all."""
+"""The Hugging Face hub: models at a commit, and downloads that are complete and have the right hash."""
 
 import shutil
 from collections import namedtuple
@@ -58,13 +58,13 @@ def test_a_model_is_found_at_its_commit_with_sizes_and_hashes(published: Reposit
 
 
 @pytest.mark.parametrize("model_id", ["", "a/b/c", "a b", "a--b/c", "../x", "a/b..c", "a/b.git", "-a/b", "https://x/y"])
-def test_what_is_no_id_of_a_model_is_refused(model_id: str) -> None:
+def test_malformed_ids_of_models_are_refused(model_id: str) -> None:
     with pytest.raises(UserError, match="is no id of a model; use organisation/name"):
         find_model(model_id, "main", None)
 
 
 @pytest.mark.parametrize("revision", ["", "a..b", "../x", "-x", "a b", "x" * 256])
-def test_what_is_no_revision_is_refused(revision: str) -> None:
+def test_malformed_revisions_are_refused(revision: str) -> None:
     with pytest.raises(UserError, match="is no revision; use a commit, a tag or a branch"):
         find_model(NAME, revision, None)
 
@@ -85,7 +85,7 @@ def test_a_strange_token_is_refused_and_not_quoted(token: str) -> None:
         (NAME, "main", "hf_unknown", "The hub refuses the token|no model"),
     ],
 )
-def test_what_the_hub_does_not_have_is_named(
+def test_models_and_revisions_that_the_hub_lacks_are_named(
     hub: Hub, published: Repository, model_id: str, revision: str, token: str | None, sentence: str
 ) -> None:
     hub.tokens = {"hf_known"}
@@ -96,7 +96,7 @@ def test_what_the_hub_does_not_have_is_named(
 
 
 @pytest.mark.parametrize("answer", [b"<html>", b"[]", b'{"id": "a/b"}', b'{"id": "a/b", "sha": "../x"}'])
-def test_what_is_no_hub_is_named(hub: Hub, published: Repository, answer: bytes) -> None:
+def test_a_server_that_is_no_hub_is_named(hub: Hub, published: Repository, answer: bytes) -> None:
     hub.strange_answer = answer
     with pytest.raises(DownloadError, match="does not speak as a hub does; check HF_ENDPOINT"):
         find_model(NAME, "main", None)
@@ -125,7 +125,7 @@ def test_a_download_goes_on_where_it_broke(hub: Hub, published: Repository, tmp_
     assert sum(counts) == 5_000
 
 
-def test_more_than_the_whole_file_is_thrown_away(hub: Hub, published: Repository, tmp_path: Path) -> None:
+def test_a_partial_file_larger_than_the_whole_is_removed(hub: Hub, published: Repository, tmp_path: Path) -> None:
     (tmp_path / "model.safetensors.partial").write_bytes(WEIGHTS + b"more")
     download(find_model(NAME, "main", None), "model.safetensors", tmp_path, None)
     assert (tmp_path / "model.safetensors").read_bytes() == WEIGHTS
@@ -133,7 +133,7 @@ def test_more_than_the_whole_file_is_thrown_away(hub: Hub, published: Repository
 
 
 @pytest.mark.parametrize("name", ["model.safetensors", "config.json"])
-def test_a_file_of_a_wrong_hash_is_thrown_away(published: Repository, tmp_path: Path, name: str) -> None:
+def test_a_file_of_a_wrong_hash_is_removed(published: Repository, tmp_path: Path, name: str) -> None:
     published.wrong_bytes = {name: published.files[name][::-1]}
     with pytest.raises(DownloadError, match=f"'{name}' of '{NAME}' came with a wrong hash and was thrown away"):
         download(find_model(NAME, "main", None), name, tmp_path, None)
@@ -177,7 +177,7 @@ def test_a_strange_name_of_a_file_is_refused(tmp_path: Path, name: str) -> None:
     assert not list(tmp_path.iterdir())
 
 
-def test_a_full_disk_is_told_before_the_download(
+def test_a_full_disk_is_an_error_before_the_download(
     hub: Hub, published: Repository, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Of what has come already no second copy is needed."""

@@ -121,7 +121,7 @@ CAUSAL = [name for name, (class_name, _) in ARCHITECTURES.items() if "MaskedLM" 
 
 
 @pytest.mark.parametrize("architecture", CAUSAL)
-def test_what_sequences_begin_with_is_read_once(model_folder: ModelFolder, architecture: str) -> None:
+def test_a_common_prefix_is_read_once(model_folder: ModelFolder, architecture: str) -> None:
     """The cache of a prefix, copied for each sequence, gives the logits of the whole; pads on the right change nothing."""
     model = load_language_model(open_model(model_folder(architecture)), head=True)
     first, *_ = model.encode(["ACGTTGCAACACGGATTACAGATTACACC"])
@@ -194,7 +194,7 @@ def test_the_first_norm_of_the_head_is_the_one_before_the_decoder(case: str) -> 
 
 
 @pytest.mark.parametrize("architecture", ["llama", "mixtral"])
-def test_a_head_without_norm_is_said(model_folder: ModelFolder, architecture: str) -> None:
+def test_a_head_without_norm_is_an_error(model_folder: ModelFolder, architecture: str) -> None:
     model = load_language_model(open_model(model_folder(architecture)), head=True)
     ids = torch.from_numpy(model.encode(["ACGT"])[0].ids)[None]
     with pytest.raises(UserError, match="has no layer norm"):

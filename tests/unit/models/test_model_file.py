@@ -39,7 +39,7 @@ def with_header(header: object, data: bytes = b"") -> bytes:
     return struct.pack("<Q", len(raw)) + raw + data
 
 
-def test_what_is_written_is_read(tmp_path: Path) -> None:
+def test_a_written_model_is_read_again(tmp_path: Path) -> None:
     path = write(tmp_path / "m.safetensors", licence="MIT", labels=["no", "yes"], provenance={"seed": 1})
     stored = read_model_file(path)
     assert (stored.name, stored.licence, stored.labels, stored.provenance) == (

@@ -125,7 +125,7 @@ def test_a_layer_is_attention_and_gated_feed_forward_behind_norms() -> None:
         ({"add_bias_fnn": False, "model_type": "bert"}, False),
     ],
 )
-def test_layers_without_biases_tell_it_from_other_esm_models(config: dict[str, Any], is_one: bool) -> None:
+def test_layers_without_biases_distinguish_it_from_other_esm_models(config: dict[str, Any], is_one: bool) -> None:
     assert recognises(config) is is_one
 
 

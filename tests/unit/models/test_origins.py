@@ -1,4 +1,4 @@
-"""Where a model is installed from: what a folder says of it, and which of its files make the model."""
+"""Origins of installed models: name and license of a folder, and which of its files make the model."""
 
 import json
 import shutil
@@ -41,7 +41,7 @@ def folder(model_folder: ModelFolder, tmp_path: Path) -> Path:
 
 @pytest.fixture
 def target(tmp_path: Path) -> Path:
-    """An empty folder for what is collected."""
+    """An empty folder for the collected files."""
     (tmp_path / "target").mkdir()
     return tmp_path / "target"
 
@@ -96,7 +96,7 @@ def test_a_folder_that_is_not_there_is_named(tmp_path: Path) -> None:
         FolderOrigin(tmp_path / "absent", None)
 
 
-def test_only_what_makes_the_model_is_fetched_and_the_folder_is_left(folder: Path, target: Path) -> None:
+def test_only_files_of_the_model_are_fetched_and_the_folder_is_unchanged(folder: Path, target: Path) -> None:
     (folder / "modeling.py").write_text("raise SystemExit")
     (folder / "flax_model.msgpack").write_bytes(b"x")
     before = names(folder)

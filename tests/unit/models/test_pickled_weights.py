@@ -1,4 +1,4 @@
-"""Pickled weights become safetensors; what holds more than tensors is refused and never run."""
+"""Pickled weights become safetensors; pickles of anything but tensors are refused and never run."""
 
 from pathlib import Path
 from typing import Any
@@ -69,7 +69,7 @@ def test_the_result_is_canonical(tmp_path: Path) -> None:
         (torch.nn.Linear(2, 2), "which is never run"),
     ],
 )
-def test_what_is_no_state_dict_is_refused(tmp_path: Path, content: Any, sentence: str) -> None:
+def test_other_objects_than_state_dicts_are_refused(tmp_path: Path, content: Any, sentence: str) -> None:
     with pytest.raises(UserError, match=sentence):
         converted(content, tmp_path)
     assert not (tmp_path / "weights.safetensors").exists()

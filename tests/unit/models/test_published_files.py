@@ -1,4 +1,4 @@
-"""Files of published models without their names: what each is told by its content, and what is refused."""
+"""Files of published models without their names: recognised by their content, or refused."""
 
 import json
 import struct
@@ -50,7 +50,7 @@ def written(tmp_path: Path) -> Written:
         {"model_type": "bert", "truncation": True, "model": "x"},
     ],
 )
-def test_a_config_is_told_by_its_keys(written: Written, config: dict[str, Any]) -> None:
+def test_a_config_is_recognised_by_its_keys(written: Written, config: dict[str, Any]) -> None:
     assert read_config(written(config)) == config
 
 
@@ -85,7 +85,7 @@ def test_a_byte_order_mark_and_blanks_before_a_config_do_not_matter(written: Wri
     ],
     ids=lambda value: repr(value)[:25],
 )
-def test_what_is_no_config_is_named(written: Written, content: object, sentence: str) -> None:
+def test_other_files_than_configs_are_named(written: Written, content: object, sentence: str) -> None:
     with pytest.raises(UserError, match=sentence) as error:
         read_config(written(content))
     assert "\n" not in str(error.value)
@@ -102,7 +102,7 @@ def test_a_large_text_is_not_read(written: Written, monkeypatch: pytest.MonkeyPa
         read_config(written({"model_type": "bert"}))
 
 
-def test_files_of_a_tokenizer_are_told_apart(written: Written) -> None:
+def test_files_of_a_tokenizer_are_distinguished(written: Written) -> None:
     contents = {
         "vocab.txt": "<cls>\nA\nC\n",
         "tokenizer_config.json": {"model_max_length": 100},
@@ -124,11 +124,11 @@ def test_two_files_of_one_kind_are_refused(written: Written) -> None:
         read_tokenizer([written("A\nC\n"), written("G\nT\n")])
 
 
-def test_a_key_that_is_there_twice_is_told_or_in_a_tokenizer_refused(written: Written) -> None:
-    told: list[str] = []
+def test_a_repeated_key_is_reported_or_in_a_tokenizer_refused(written: Written) -> None:
+    mended: list[str] = []
     twice = written('{"model_max_length": 1, "model_max_length": 2}')
-    assert read_tokenizer([twice], told) == {"tokenizer_config.json": {"model_max_length": 2}}
-    assert told == ["tokenizer_config.json has the key 'model_max_length' twice: the last value is taken"]
+    assert read_tokenizer([twice], mended) == {"tokenizer_config.json": {"model_max_length": 2}}
+    assert mended == ["tokenizer_config.json has the key 'model_max_length' twice: the last value is taken"]
     with pytest.raises(UserError, match=r"tokenizer\.json 'dataset_2\.dat' has the key 'A' twice"):
         read_tokenizer([written('{"model": {"A": 1, "A": 2}, "added_tokens": []}')])
 
@@ -168,7 +168,7 @@ def test_a_model_file_of_ours_is_used_as_it_is(written: Written, tmp_path: Path)
 
 
 def test_a_header_of_a_strange_length_is_no_text(written: Written) -> None:
-    """Weights are told by their ninth byte, which begins the JSON of the header."""
+    """Weights are recognised by their ninth byte, which begins the JSON of the header."""
     header = b'{"a":{"dtype":"F32","shape":[1],"data_offsets":[0,4]}}'
     weights = written(struct.pack("<Q", len(header)) + header + bytes(4))
     stored, _ = read_published_model(written(CONFIG), [weights], [], "tiny")
@@ -192,8 +192,8 @@ def test_a_pad_token_beyond_the_vocabulary_is_left_out(pad: int, vocabulary_size
     config = {"pad_token_id": pad, "vocab_size": vocabulary_size}
     stored = mend(StoredModel("m", (), {}, config, {}), mended)
     assert stored.config["pad_token_id"] == kept
-    told = [f"config.json pads with the token {pad}, but there are only 10: it names none now"]
-    assert mended == (told if kept is None else [])
+    report = [f"config.json pads with the token {pad}, but there are only 10: it names none now"]
+    assert mended == (report if kept is None else [])
     assert config["pad_token_id"] == pad  # what was given is not changed
 
 
@@ -204,7 +204,7 @@ def test_code_that_a_config_or_tokenizer_names_is_left_out() -> None:
     stored = mend(given, mended)
     assert stored.config == {"a": 1}
     assert stored.tokenizer == {"tokenizer_config.json": {"model_max_length": 3}}
-    assert [told.split(" (auto_map)")[0] for told in mended] == [
+    assert [line.split(" (auto_map)")[0] for line in mended] == [
         "config.json names code to load",
         "tokenizer_config.json names code to load",
     ]

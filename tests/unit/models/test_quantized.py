@@ -243,9 +243,7 @@ def test_int8_is_for_hidden_states(run_tool: Run, random_model: Path, tmp_path: 
     )
 
 
-def test_a_model_that_cannot_be_exported_is_told_in_a_sentence(
-    model: LanguageModel, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_model_that_cannot_be_exported_is_a_user_error(model: LanguageModel, monkeypatch: pytest.MonkeyPatch) -> None:
     def fail(*given: Any, **named: Any) -> None:
         raise RuntimeError("unsupported operator\nand a long story")
 

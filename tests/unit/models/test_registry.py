@@ -1,4 +1,4 @@
-"""Which code reads which model: language models, segmenters, untrained models, and what nothing reads."""
+"""Which code reads which model: language models, segmenters, untrained models, and unknown architectures."""
 
 import dataclasses
 import json
@@ -103,7 +103,7 @@ def test_a_segmenter_of_bases_is_no_language_model(case: str) -> None:
         ("scgpt", None),
     ],
 )
-def test_segmenters_are_told_from_other_models(case: str, architecture: str | None) -> None:
+def test_segmenters_are_distinguished_from_other_models(case: str, architecture: str | None) -> None:
     stored = open_model(PARITY / case)
     assert is_segmenter(stored) is (architecture is not None)
     if architecture is not None:
@@ -116,7 +116,7 @@ def test_a_model_without_a_head_is_no_segmenter(random_model: Path) -> None:
 
 
 @pytest.mark.parametrize("case", ["segment_enformer", "segment_borzoi"])
-def test_sizes_follow_from_tensors_where_no_config_tells_them(case: str) -> None:
+def test_sizes_follow_from_tensors_where_the_config_has_none(case: str) -> None:
     stored = open_model(PARITY / case)
     found = with_config_of_tensors(dataclasses.replace(stored, config={"architectures": ["Unknown"]})).config
     published = {"target_length": 6_144} if case == "segment_borzoi" else {}

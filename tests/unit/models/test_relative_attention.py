@@ -54,7 +54,7 @@ def test_distances_run_from_one_end_to_the_other() -> None:
     assert distances(3, CPU).tolist() == [-2, -1, 0, 1, 2]
 
 
-def test_signed_features_tell_the_directions_apart() -> None:
+def test_signed_features_distinguish_the_directions() -> None:
     sizes = torch.tensor([[7.0], [5.0], [3.0], [5.0], [7.0]])
     assert with_signs(sizes, 3).tolist() == [[7, -7], [5, -5], [3, 0], [5, 5], [7, 7]]
 

@@ -108,11 +108,11 @@ def test_every_spelling_of_the_authors_has_one_name(stored: str, name: str) -> N
         ({}, False),
     ],
 )
-def test_an_args_json_is_told_from_a_config_json(config: dict[str, Any], is_one: bool) -> None:
+def test_an_args_json_is_distinguished_from_a_config_json(config: dict[str, Any], is_one: bool) -> None:
     assert recognises(config) is is_one
 
 
-def test_a_loaded_model_knows_its_vocabulary_and_sizes() -> None:
+def test_a_loaded_model_has_its_vocabulary_and_sizes() -> None:
     model = scgpt.load(open_model(PUBLISHED))
     assert (len(model.layers), model.hidden_size, len(model.vocabulary), model.no_value) == (3, 32, 203, -2.0)
     assert (model.vocabulary["<pad>"], model.vocabulary["<cls>"]) == (model.pad_id, model.cls_id)

@@ -27,7 +27,7 @@ def random_bases(count: int, seed: int = 0) -> str:
     return "".join(np.random.default_rng(seed).choice(list("ACGT"), count))
 
 
-def test_published_ones_read_what_the_paper_says() -> None:
+def test_published_ones_have_the_windows_of_the_paper() -> None:
     assert load_segmenter(open_model(PARITY / "segment_nt")).window == Window(30_000, 24, 49_992, 24, 24)
 
 
@@ -106,7 +106,7 @@ def test_the_head_sees_no_special_token(begins: bool, ends: bool, seen: list[int
     assert network(torch.zeros(1, 4, dtype=torch.int64)).flatten().tolist() == seen
 
 
-def test_frequencies_of_a_file_stand_in_for_a_factor_that_the_config_lacks(changed_segmenter: Changed) -> None:
+def test_frequencies_of_a_file_replace_a_factor_that_the_config_lacks(changed_segmenter: Changed) -> None:
     expected = load_segmenter(changed_segmenter(rescaling_factor=2.4414))
     bases = [random_bases(96)]
     with torch.inference_mode():

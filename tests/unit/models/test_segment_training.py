@@ -8,7 +8,14 @@ import torch
 from conftest import REPOSITORY, TEST_DATA
 from dnalm.errors import UserError
 from dnalm.models.registry import load_language_model, load_segmenter
-from dnalm.models.segment_training import new_segmenter, trainable_segmenter, window_limits, write_segmenter
+from dnalm.models.segment_training import (
+    check_window,
+    load_trained_segmenter,
+    new_segmenter,
+    trainable_segmenter,
+    window_limits,
+    write_segmenter,
+)
 from dnalm.models.sources import open_model
 
 PARITY = REPOSITORY / "tests" / "parity" / "data"
@@ -24,7 +31,7 @@ BACKBONES = {
 
 
 @pytest.mark.parametrize("name", BACKBONES)
-def test_a_new_segmenter_stands_on_any_model_of_kmers(name: str, tmp_path: Path) -> None:
+def test_a_new_segmenter_has_any_model_of_kmers_as_backbone(name: str, tmp_path: Path) -> None:
     path, window = BACKBONES[name]
     torch.manual_seed(0)
     segmenter, model = new_segmenter(open_model(path), ["one", "other"], window, FREQUENCIES)
@@ -58,8 +65,10 @@ def test_one_seed_makes_one_head() -> None:
 def test_rotations_are_slowed_for_windows_longer_than_those_of_pretraining() -> None:
     stored = open_model(PARITY / "nt_v2")
     pretrained = stored.config["max_position_embeddings"] - 2
-    short, _ = new_segmenter(stored, ["a"], 240, [0.5])
+    short, _ = new_segmenter(stored, ["a"], 24 * 63, [0.5])
     assert short.stored.config["rescaling_factor"] is None
+    longer, _ = new_segmenter(stored, ["a"], 24 * 64, [0.5])  # 256 tokens and a special one
+    assert longer.stored.config["rescaling_factor"] == pytest.approx(257 / 256)
     window = 24 * (pretrained // 2)
     long, _ = new_segmenter(stored, ["a"], window, [0.5])
     assert long.stored.config["rescaling_factor"] == pytest.approx((window // 6 + 1) / pretrained)
@@ -94,3 +103,38 @@ def test_limits_of_windows_follow_from_tokens() -> None:
     assert limits["masked 3-mers"] == (12, 3_060)
     assert limits["causal letters"] == (4, 1_020)
     assert limits["6-mers, rotary"] == (24, None)
+
+
+def test_windows_of_rotary_positions_have_no_end_but_whole_steps() -> None:
+    model = load_language_model(open_model(PARITY / "nt_v2"))
+    check_window(model, 24 * 10_000)
+    with pytest.raises(UserError, match="'nt_v2' cannot read windows of 100 bases; use a multiple of 24\\."):
+        check_window(model, 100)
+
+
+def test_a_checkpoint_is_the_segmenter_that_was_written(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    segmenter, model = new_segmenter(open_model(TEST_DATA / "random_model.safetensors"), ["a", "b"], 120, FREQUENCIES)
+    (tmp_path / "folder").mkdir()
+    state = {"step": torch.tensor([3])}
+    provenance, training = {"from": "a test"}, {"epoch": 1}
+    write_segmenter(
+        *(tmp_path / "m", segmenter, model, tmp_path / "folder"),
+        name="checkpoint",
+        provenance=provenance,
+        training=training,
+        training_tensors=state,
+    )
+    stored = open_model(tmp_path / "m")
+    assert (stored.name, stored.provenance, stored.training) == ("checkpoint", provenance, training)
+    assert stored.read_training_tensors() == state
+    again, backbone = load_trained_segmenter(stored)
+    assert again.network.backbone is backbone.backbone
+    wanted, found = segmenter.network.state_dict(), again.network.state_dict()
+    assert found.keys() == wanted.keys()
+    assert all(torch.equal(tensor, found[name]) for name, tensor in wanted.items())
+
+
+def test_a_language_model_is_no_checkpoint_of_a_segmenter() -> None:
+    with pytest.raises(UserError, match="segmenter 'dnalm-random' lists no features"):
+        load_trained_segmenter(open_model(TEST_DATA / "random_model.safetensors"))

@@ -1,4 +1,4 @@
-"""Loaded segmenters: what they read, what they give, and that it belongs to each sequence alone."""
+"""Loaded segmenters: their windows, and probabilities that do not depend on the batch."""
 
 import numpy as np
 import pytest
@@ -20,7 +20,7 @@ def random_bases(count: int, seed: int = 0) -> str:
     return "".join(np.random.default_rng(seed).choice(list("ACGT"), count))
 
 
-def test_a_segmenter_says_what_it_reads(segmenter: Segmenter) -> None:
+def test_a_segmenter_has_features_and_a_window(segmenter: Segmenter) -> None:
     assert segmenter.features == ("CDS", "rRNA", "tRNA")
     assert segmenter.window == Window(default=1_200, least=12, most=1_992, multiple=12, granularity=12)
     assert segmenter.window.output(1_200) == (0, 1_200)
@@ -77,7 +77,7 @@ def test_bfloat16_stays_near_float32() -> None:
 
 
 def test_buffers_keep_their_float32() -> None:
-    """What batch norms have gathered would lose too much in bfloat16."""
+    """Statistics of batch norms would lose too much in bfloat16."""
     segmenter = load_segmenter(open_model(PARITY / "segment_enformer"))
     before = {name: buffer.clone() for name, buffer in segmenter.network.named_buffers()}
     segmenter.to(torch.device("cpu"), torch.bfloat16)

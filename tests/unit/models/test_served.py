@@ -1,4 +1,4 @@
-"""Served models: where sequences go, what is never sent, and the name of everything but an embedding."""
+"""Served models: safe addresses, tokens that are never quoted, embeddings, and an outcome for every other answer."""
 
 from collections.abc import Callable, Iterator
 
@@ -63,9 +63,7 @@ def test_answers_belong_to_an_address_without_its_query_or_to_a_providers_model(
         (Endpoint("x", "http://localhost.example.org/"), None, "is not encrypted"),
     ],
 )
-def test_what_would_travel_unencrypted_or_is_malformed_is_refused(
-    endpoint: Endpoint, token: str | None, sentence: str
-) -> None:
+def test_unencrypted_and_malformed_endpoints_are_refused(endpoint: Endpoint, token: str | None, sentence: str) -> None:
     with pytest.raises(UserError, match=sentence) as error:
         refuse_unsafe(endpoint, token)
     assert "words" not in str(error.value)
@@ -120,7 +118,7 @@ def test_brackets_around_an_embedding_do_not_matter(shape: tuple[int, ...], coun
         (np.array([np.nan]), 1, "a number of the answer is NaN or infinite"),
     ],
 )
-def test_what_holds_no_embedding_of_each_sequence_is_refused(answer: np.ndarray, count: int, sentence: str) -> None:
+def test_answers_without_an_embedding_per_sequence_are_refused(answer: np.ndarray, count: int, sentence: str) -> None:
     with pytest.raises(BadAnswer, match=sentence):
         read_answer(answer, count)
 
@@ -167,7 +165,7 @@ def test_the_token_is_sent_only_where_it_is_taken(
     ],
     ids=lambda value: f"{value.status} {value.content[:12]!r}" if isinstance(value, Fault) else None,
 )
-def test_every_other_answer_has_a_name(
+def test_every_other_answer_has_an_outcome(
     served: Callable[..., ServedModel],
     endpoint: EndpointServer,
     fault: Fault,
@@ -207,7 +205,7 @@ def test_a_server_may_ask_to_wait(
     assert (error.value.kind, error.value.wait) == ("server_error", wait)
 
 
-def test_a_refused_token_is_told_and_never_quoted(served: Callable[..., ServedModel], endpoint: EndpointServer) -> None:
+def test_a_refused_token_is_never_quoted(served: Callable[..., ServedModel], endpoint: EndpointServer) -> None:
     endpoint.faults.extend([error(401), error(400, f"Bearer {TOKEN} may not")])
     model = served(token=TOKEN)
     with pytest.raises(Stop, match=r"'the endpoint' refuses the token \(401\)"):

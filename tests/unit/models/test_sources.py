@@ -110,14 +110,14 @@ def noted(model_folder: ModelFolder, tmp_path: Path, note: object) -> Path:
     return folder
 
 
-def test_the_installers_note_tells_name_licence_and_origin(model_folder: ModelFolder, tmp_path: Path) -> None:
+def test_the_installers_note_has_name_licence_and_origin(model_folder: ModelFolder, tmp_path: Path) -> None:
     note = {"name": "somebody/dna-model", "licence": "MIT", "provenance": {"revision": "aaaa"}}
     stored = open_model(noted(model_folder, tmp_path, note))
     assert (stored.name, stored.licence, stored.provenance) == ("somebody/dna-model", "MIT", {"revision": "aaaa"})
     assert stored.sha256() == open_model(model_folder("bert")).sha256()
 
 
-def test_what_the_installer_did_not_know_is_not_known(model_folder: ModelFolder, tmp_path: Path) -> None:
+def test_unknown_facts_of_the_installers_note_stay_unknown(model_folder: ModelFolder, tmp_path: Path) -> None:
     stored = open_model(noted(model_folder, tmp_path, {"name": None, "licence": None}))
     assert (stored.name, stored.licence, stored.provenance) == ("installed", None, {})
 

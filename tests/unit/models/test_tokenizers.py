@@ -16,7 +16,7 @@ from tokenizers import Tokenizer, models, pre_tokenizers, processors
 
 
 def by_the_rule(sequence: str, vocabulary: list[str], k: int) -> list[int]:
-    """The published rule, written as slowly and plainly as it is told."""
+    """Return the ids of the published rule, word by word."""
     words = ["<cls>"]
     for piece in re.findall("N|[^N]+", sequence):
         whole = len(piece) - len(piece) % k if piece != "N" else 0

@@ -227,7 +227,9 @@ def test_weights_are_checked_against_any_head_where_the_config_names_no_class(
         transformers_native.check_tensors(other, transformers_native.read_config(other))
 
 
-def test_published_classifiers_are_told_from_language_models(model_folder: ModelFolder, tmp_path: Path) -> None:
+def test_published_classifiers_are_distinguished_from_language_models(
+    model_folder: ModelFolder, tmp_path: Path
+) -> None:
     classifier = open_model(write_mistral_dna(tmp_path / "classifier"))
     language_model = open_model(model_folder("mixtral"))
     assert transformers_native.is_sequence_classifier(classifier)

@@ -1,4 +1,4 @@
-"""New tokenizers: which byte pairs are learnt, and how words of k bases are cut."""
+"""New tokenizers: learnt byte pairs, and all k-mers."""
 
 import json
 import os
@@ -90,7 +90,7 @@ def test_a_size_that_the_sequences_do_not_support_is_refused(words: list[str], m
     assert advice in str(error.value)
 
 
-def test_all_words_stand_in_the_order_of_the_alphabet() -> None:
+def test_all_words_are_in_alphabetical_order() -> None:
     words = list(model_of(all_kmers(2))["vocab"])
     assert words[:5] == list(SPECIAL_TOKENS)
     assert words[5:] == [*sorted(words[5:21]), *"ACGTN"]
