@@ -26,6 +26,12 @@ PLANEMO = str(ENVIRONMENTS / "planemo" / "bin" / "planemo")
 each_workflow = pytest.mark.parametrize("folder", FOLDERS, ids=lambda folder: folder.name)
 
 
+@pytest.fixture(scope="module")
+def invocations(galaxy: GalaxyServer) -> dict[str, Invocation]:
+    """Start every workflow on the inputs of its first test, with the demo's own code; not waited for."""
+    return {invoked.workflow: invoked for invoked in demo.start(client.connect(galaxy), NAMES)}
+
+
 def workflow_of(folder: Path) -> dict[str, Any]:
     content: dict[str, Any] = json.loads((folder / f"{folder.name}.ga").read_text())
     return content

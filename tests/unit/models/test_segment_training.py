@@ -1,5 +1,6 @@
 """New segmenters on language models: windows, initial probabilities, what is trained, and what is refused."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -136,5 +137,7 @@ def test_a_checkpoint_is_the_segmenter_that_was_written(tmp_path: Path) -> None:
 
 
 def test_a_language_model_is_no_checkpoint_of_a_segmenter() -> None:
-    with pytest.raises(UserError, match="segmenter 'dnalm-random' lists no features"):
-        load_trained_segmenter(open_model(TEST_DATA / "random_model.safetensors"))
+    stored = open_model(TEST_DATA / "random_model.safetensors")
+    for config in (stored.config, stored.config | {"features": ["a"]}):
+        with pytest.raises(UserError, match="'dnalm-random' has no segmentation head; choose a SegmentNT"):
+            load_trained_segmenter(replace(stored, config=config))

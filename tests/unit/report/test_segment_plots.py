@@ -47,6 +47,14 @@ def test_each_metric_is_named_once_and_chance_where_there_is_an_auprc(figures: l
     assert names(np.nan, 0.7) == names(0.6, 0.7) == ["AUPRC", "F1", "MCC", "base rate: AUPRC of chance"]
 
 
+def test_features_without_any_metric_are_drawn_without_a_legend(
+    figures: list[Any], capsys: pytest.CaptureFixture[str]
+) -> None:
+    (axes,) = frames(figures, Evaluated("x", 0.1, dict.fromkeys(METRICS, (np.nan,) * 3), None))
+    assert axes.get_legend() is None
+    assert capsys.readouterr().err == ""
+
+
 def test_metrics_are_dots_with_their_intervals(figures: list[Any]) -> None:
     (axes,) = frames(
         figures,

@@ -1,12 +1,13 @@
 """The options of dnalm_embed, and what its task asks of whatever embeds."""
 
 import dataclasses
+from collections.abc import Callable
 from pathlib import Path
 
 import dnalm_embed
 import pytest
 from dnalm.engine.processes import in_this_process
-from dnalm.tasks.embedding_options import BASELINES, Embedder, EmbeddingOptions, RepresentationInfo
+from dnalm.tasks.embedding_options import BASELINES, Embedder, EmbeddingOptions, RepresentationInfo, Vectors
 
 
 def test_defaults_are_those_of_the_command_line() -> None:
@@ -29,12 +30,12 @@ def test_an_embedder_opens_on_the_first_sequences() -> None:
     """The least that fulfils the contract: it embeds nothing, and knows what it was opened with."""
     opened: list[tuple[list[str], list[str]]] = []
 
+    def embed_nothing(part: tuple[list[str], list[str]], on_done: Callable[[int], None]) -> Vectors:
+        return [], None
+
     def open_it(first: tuple[list[str], list[str]]) -> object:
         opened.append(first)
-        crew = in_this_process(
-            lambda part, on_done: ([], None), lambda: RepresentationInfo("nothing", {"name": "none"})
-        )
-        return crew
+        return in_this_process(embed_nothing, lambda: RepresentationInfo("nothing", {"name": "none"}))
 
     embedder = Embedder("CPU", "cpu", 1, 0, open_it)  # type: ignore[arg-type]
     crew = embedder.open((["a"], ["ACGT"]))

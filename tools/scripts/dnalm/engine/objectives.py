@@ -73,7 +73,7 @@ class LanguageModelling:
         """Return loss (nats a token), perplexity, and bits a base."""
         nats, tokens, bases = sums
         loss = nats / tokens if tokens else math.nan
-        perplexity = math.exp(loss) if loss < 700 else math.inf
+        perplexity = math.inf if loss >= 700 else math.exp(loss)
         bits = nats / NATS_A_BIT / bases if bases else math.nan
         return {"loss": loss, "perplexity": perplexity, "bits_per_base": bits}
 

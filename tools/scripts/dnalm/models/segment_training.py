@@ -77,6 +77,8 @@ def _rescaling(model: LanguageModel, window: int) -> float | None:
 
 def load_trained_segmenter(stored: StoredModel) -> tuple[Segmenter, LanguageModel]:
     """Return a SegmentNT, of a checkpoint for example, and its backbone; raise UserError if it is none."""
+    if not segment_nt.recognises(stored):
+        raise UserError(f"The model '{stored.name}' has no segmentation head; choose a SegmentNT or its checkpoint.")
     model = load_language_model(stored)
     return segment_nt.load(stored, model), model
 

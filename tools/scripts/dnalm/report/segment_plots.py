@@ -74,7 +74,8 @@ def _draw_metrics(axes: Any, features: Sequence[Evaluated]) -> None:
     axes.set_xlabel("Score with its 95 % interval over blocks")
     lowest = min((low for one in features for _, low, _ in one.metrics.values() if not np.isnan(low)), default=0)
     axes.set_xlim(min(-0.02, lowest - 0.02), 1.02)
-    axes.legend(loc="upper left", bbox_to_anchor=(0, -0.13), ncols=4)
+    if axes.get_legend_handles_labels()[1]:  # without a metric of any feature there is nothing to name
+        axes.legend(loc="upper left", bbox_to_anchor=(0, -0.13), ncols=4)
 
 
 def _draw_curves(axes: Any, features: Sequence[Evaluated]) -> None:
