@@ -16,6 +16,7 @@ SKIPPED = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("how", SKIPPED)
 def test_a_parity_test_that_is_skipped_has_failed(tmp_path: Path, how: str) -> None:
     shutil.copy(REPOSITORY / "tests" / "parity" / "conftest.py", tmp_path)

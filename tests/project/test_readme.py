@@ -24,6 +24,7 @@ RUN_ELSEWHERE = {
 }
 
 
+@pytest.mark.slow
 def test_the_commands_of_the_readme_work_one_after_the_other(
     run_tool: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -40,6 +40,7 @@ MODELS_OF_OUR_OWN = (
 )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("absent", "commands"),
     [("torch,transformers,numba", WITHOUT_MODEL), ("transformers,torch._dynamo,sympy", MODELS_OF_OUR_OWN)],

@@ -25,6 +25,7 @@ def test_the_page_is_what_its_source_makes_of_the_forms(tutorial: Tutorial) -> N
     assert PAGE.read_text() == tutorial.render(read_tables())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("form", "before", "after"),
     [

@@ -43,11 +43,13 @@ def agrees_with_slow_generation(model: LanguageModel, length: int) -> None:
         assert found.log_likelihood == pytest.approx(likelihood, abs=1e-4)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("architecture", CAUSAL)
 def test_equals_generation_token_by_token_without_a_cache(model_folder: ModelFolder, architecture: str) -> None:
     agrees_with_slow_generation(loaded(model_folder(architecture)), length=50)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("architecture", ["llama", "gpt2", "gemma2"])
 def test_a_full_context_slides_by_half(model_folder: ModelFolder, architecture: str) -> None:
     model = loaded(model_folder(architecture))
@@ -150,6 +152,7 @@ def test_a_low_temperature_draws_likelier_sequences(model_folder: ModelFolder) -
     assert means == sorted(means, reverse=True)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("batch_tokens", [1, 4, 100_000])
 def test_a_sequence_does_not_depend_on_its_batch(model_folder: ModelFolder, batch_tokens: int) -> None:
     model = loaded(model_folder("llama"))

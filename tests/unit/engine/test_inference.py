@@ -48,6 +48,7 @@ def run(
     return np.stack(results)
 
 
+@pytest.mark.slow
 def test_a_result_does_not_depend_on_batch_or_order(model: LanguageModel) -> None:
     pieces = pieces_of(model)
     alone = run(model, pieces, 1)
@@ -59,6 +60,7 @@ def test_a_result_does_not_depend_on_batch_or_order(model: LanguageModel) -> Non
     np.testing.assert_allclose(shuffled, alone[order], rtol=0, atol=1e-5 * scale)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("architecture", ARCHITECTURES)
 def test_batches_are_padded_on_the_right_whatever_the_tokenizer_says(
     model_folder: Callable[[str], Path], monkeypatch: pytest.MonkeyPatch, architecture: str

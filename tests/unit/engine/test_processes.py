@@ -40,6 +40,7 @@ def taken(parts: list[float], most_ahead: list[int], yielded: list[int]) -> Iter
         yield part, part
 
 
+@pytest.mark.slow
 def test_results_come_in_order_from_all_processes_and_few_parts_are_out() -> None:
     parts: list[float] = [3, 0, 1, 0, 2, 0, 0, 1, 0, 0, 0, 0]
     most_ahead, yielded = [0], [0]
@@ -72,6 +73,7 @@ def test_one_process_is_this_one() -> None:
         assert list(one.results([(10, 1), (20, 2)])) == [(10, 6), (20, 7)]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("bad", "error", "said"), [(-1, UserError, "A part is -1"), (-2, MemoryError, "^$")])
 def test_what_ends_a_process_is_raised_and_ends_the_others(bad: float, error: type[Exception], said: str) -> None:
     seen = []
@@ -82,6 +84,7 @@ def test_what_ends_a_process_is_raised_and_ends_the_others(bad: float, error: ty
     assert multiprocessing.active_children() == []
 
 
+@pytest.mark.slow
 def test_the_error_of_making_work_is_raised() -> None:
     with pytest.raises(UserError, match="no work"), crew(refuse, TWO):
         pass

@@ -120,6 +120,7 @@ def test_equals_the_definition(model: LanguageModel, case: str) -> None:
         np.testing.assert_allclose(result.vectors, expected, rtol=0, atol=1e-5 * np.abs(expected).max())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("pooling", ["mean", "max", "cls", "center"])
 def test_both_strands_are_averaged(model: LanguageModel, pooling: Any) -> None:
     choices = ModelChoices(pooling=pooling)
@@ -199,6 +200,7 @@ def test_a_model_too_large_for_the_gpu_is_said_plainly(
         representation.embed(NAMES, SEQUENCES)
 
 
+@pytest.mark.slow
 def test_a_model_that_fits_in_bfloat16_alone_is_compared_on_the_cpu(
     model_folder: Callable[[str], Path], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -78,6 +78,7 @@ def test_variants_lie_at_every_offset_of_a_6mer(tiny_model: Make) -> None:
     assert found == set(range(6))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("reads", "kind"), EVERY_MODEL)
 def test_every_score_is_its_definition(tiny_model: Make, reads: str, kind: str) -> None:
     tiny = tiny_model(reads, kind)
@@ -136,6 +137,7 @@ def test_distances_are_those_of_tokens_pooled_by_hand(
         assert_close(column(found, name), expected[name])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("reads", "kind"), EVERY_MODEL)
 def test_a_score_does_not_depend_on_batch_order_or_neighbours(tiny_model: Make, reads: str, kind: str) -> None:
     tiny = tiny_model(reads, kind)
@@ -161,6 +163,7 @@ def test_swapping_the_alleles_and_the_genome_turns_the_sign(tiny_model: Make, re
         assert_close(column(backward, name), -column(forward, name))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("reads", "kind"), EVERY_MODEL)
 def test_both_strands_are_the_same_from_either_side(tiny_model: Make, reads: str, kind: str) -> None:
     """For SNVs in the middle of odd windows, at all offsets of a 6-mer, with the genome's other strand as the genome."""
@@ -255,6 +258,7 @@ def test_bfloat16_is_near_and_says_how_near(tiny_model: Make) -> None:
         assert f"{name} r = {r:.4f}" in said
 
 
+@pytest.mark.slow
 def test_progress_counts_each_variant_once(tiny_model: Make) -> None:
     told: list[int] = []
     scorer = VariantScorer(tiny_model("masked", "letters"), ScoreChoices(MASKED), replace(MACHINE, batch_tokens=64))

@@ -134,6 +134,7 @@ def weights_after_a_step(size: int, folder: Path, *, weighted: bool = False, **c
     return {name: parameter.detach().clone() for name, parameter in trainer.model.named_parameters()}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("weighted", [False, True])
 def test_two_batches_whose_gradients_make_a_step_are_one_of_twice_the_size(tmp_path: Path, weighted: bool) -> None:
     whole = weights_after_a_step(8, tmp_path, weighted=weighted)
@@ -300,6 +301,7 @@ def test_steps_follow_from_epochs_and_accumulation(
     assert (trainer.args.warmup_steps, trainer.args.eval_steps, trainer.args.save_steps) == (warmup, an_epoch, an_epoch)
 
 
+@pytest.mark.slow
 def test_a_training_logs_each_step_and_keeps_the_best(make: Make, kept: Kept) -> None:
     trainer = make(Numbers(1.0, 2.0), OneByOne(3.0, 1.0, 2.0, 0.5))
     train(trainer, None)
@@ -312,6 +314,7 @@ def test_a_training_logs_each_step_and_keeps_the_best(make: Make, kept: Kept) ->
     assert [row["epoch"] for row in run.log if row["split"] == "training"] == [0.5, 1.0, 1.5, 2.0]
 
 
+@pytest.mark.slow
 def test_a_training_ends_when_validation_no_longer_becomes_better(make: Make, kept: Kept) -> None:
     trainer = make(None, OneByOne(2.0, 1.0, 1.0, 3.0, 0.0), max_steps=9, patience=2)
     train(trainer, None)
@@ -323,6 +326,7 @@ def test_a_training_ends_when_validation_no_longer_becomes_better(make: Make, ke
     assert (without.run.stopped, without.run.steps) == ("", 5)
 
 
+@pytest.mark.slow
 def test_an_interrupted_training_is_measured_but_not_by_the_schedule(make: Make, kept: Kept) -> None:
     trainer = make(None, OneByOne(2.0), evaluate_every=3, interrupted=lambda: True)
     train(trainer, None)
@@ -334,6 +338,7 @@ def test_an_interrupted_training_is_measured_but_not_by_the_schedule(make: Make,
     assert (of_schedule.best_loss, of_schedule.steps) == (math.inf, 1)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("training", "validation", "steps"),
     [(Numbers(1.0, math.nan), Numbers(1.0), 2), (Numbers(1.0, 2.0), Numbers(math.inf), 3)],
@@ -348,6 +353,7 @@ def test_a_loss_that_became_nan_ends_the_training(
     assert kept.checkpoints == []
 
 
+@pytest.mark.slow
 def test_a_batch_too_large_for_the_gpu_is_refused(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
     def full(*given: Any) -> Losses:
         raise torch.OutOfMemoryError
@@ -367,6 +373,7 @@ def test_gradients_of_a_step_are_of_the_mean_over_its_batches(make: Make) -> Non
     assert trainer.model.value.grad.item() == -6  # twice the mean distance
 
 
+@pytest.mark.slow
 def test_resuming_gives_the_number_and_log_of_the_uninterrupted_training(make: Make, kept: Kept) -> None:
     def trainer(**options: Any) -> ModelTrainer:
         return make(Numbers(1.0, 5.0, 2.0), learning_rate=0.3, max_steps=5, evaluate_every=2, warmup=0.4, **options)
@@ -390,6 +397,7 @@ def test_resuming_gives_the_number_and_log_of_the_uninterrupted_training(make: M
     assert untimed[0] == untimed[1]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("max_steps", "without_gain", "stopped"),
     [(4, 0, ""), (3, 9, ""), (9, 3, NO_GAIN)],
@@ -408,6 +416,7 @@ def test_nothing_is_trained_where_nothing_is_left(
     assert len(kept.checkpoints) == count
 
 
+@pytest.mark.slow
 def test_the_optimizer_of_another_model_is_refused(make: Make, kept: Kept) -> None:
     train(make(), None)
     state, _ = kept.checkpoints[1]

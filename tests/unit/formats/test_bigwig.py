@@ -49,6 +49,7 @@ def test_values_are_read_again_by_position(tmp_path: Path, contigs: dict[str, ND
         assert track.header()["sumData"] == int(np.nansum(whole, dtype=np.float64))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["mean", "min", "max", "coverage"])
 def test_zoom_levels_tell_what_the_values_do(
     tmp_path: Path, contigs: dict[str, NDArray[np.float32]], kind: str
@@ -67,6 +68,7 @@ def test_zoom_levels_tell_what_the_values_do(
         np.testing.assert_allclose(near, exact, atol=1e-4)
 
 
+@pytest.mark.slow
 def test_the_chunks_do_not_show(tmp_path: Path, contigs: dict[str, NDArray[np.float32]]) -> None:
     write(tmp_path / "a.bw", contigs, 777)
     write(tmp_path / "b.bw", contigs, 1_000_000)

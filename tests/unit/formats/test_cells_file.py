@@ -53,6 +53,7 @@ LAYOUTS: dict[str, Any] = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("layout", LAYOUTS)
 @pytest.mark.parametrize("values", [1, 500, 10**6])
 def test_every_layout_gives_the_same_cells_in_batches_of_any_size(

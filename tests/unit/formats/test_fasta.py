@@ -111,6 +111,7 @@ def test_a_missing_file_is_named(tmp_path: Path) -> None:
         FastaReader(tmp_path / "absent.fasta")
 
 
+@pytest.mark.slow
 def test_fraction_read_grows_from_0_to_1(tmp_path: Path) -> None:
     path = written(tmp_path, b">a\nACGT\n" * 100_000)
     with FastaReader(path) as reader:

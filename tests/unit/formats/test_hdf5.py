@@ -48,6 +48,7 @@ def test_what_could_not_be_written_is_read_again(tmp_path: Path) -> None:
     assert (tmp_path / "file").read_bytes() == b"0123456789"
 
 
+@pytest.mark.slow
 def test_hdf5_goes_on_whatever_does_not_fit(tmp_path: Path) -> None:
     path = os.environ | {"PYTHONPATH": str(REPOSITORY / "scripts")}
     done = subprocess.run(

@@ -15,6 +15,7 @@ def rows() -> LabelledRows:
     return labelled_rows(np.random.default_rng(0))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", STATISTICS_OF_ROWS)
 @pytest.mark.parametrize("clustered", [False, True], ids=["rows", "clusters"])
 def test_a_quick_bootstrap_equals_one_resample_after_the_other(rows: LabelledRows, name: str, clustered: bool) -> None:

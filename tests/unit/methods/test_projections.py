@@ -72,6 +72,7 @@ def test_the_scale_of_the_vectors_does_not_matter(vectors: np.ndarray, factor: f
     np.testing.assert_allclose(scaled.scores / np.float32(factor), usual.scores, rtol=1e-3, atol=1e-3)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("method", [umap, tsne])
 def test_groups_stay_together_and_equal_seeds_give_equal_maps(vectors: np.ndarray, method: Method) -> None:
     scores = principal_components(vectors, 10, seed=0).scores
@@ -111,6 +112,7 @@ def test_equal_records_lie_together_on_a_umap() -> None:
     assert value > 0.5
 
 
+@pytest.mark.slow
 def test_a_umap_keeps_the_neighbours_of_a_curved_sheet() -> None:
     """A swiss roll, which no plane through its points can keep: the first two components have a trustworthiness of 0.875."""
     sheet, _ = make_swiss_roll(400, random_state=0)

@@ -64,6 +64,7 @@ def slowly(values: NDArray[np.float32], calling: Calling) -> list[tuple[int, int
     return [(start, end, values[start:end].mean(dtype=np.float64), values[start:end].max()) for start, end in long]
 
 
+@pytest.mark.slow
 def test_any_chunks_give_what_a_slow_loop_gives() -> None:
     generator = np.random.default_rng(0)
     for _ in range(1_000):

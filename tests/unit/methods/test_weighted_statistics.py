@@ -30,6 +30,7 @@ def test_a_resample_has_the_statistic_of_its_repeated_rows(name: str) -> None:
     assert found == pytest.approx([of_repeated(name, arrays, row) for row in weights], abs=1e-9)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", [*STATISTICS_OF_ROWS, *STATISTICS_OF_GROUPS])
 def test_small_and_degenerate_resamples_agree_too(name: str) -> None:
     """Few rows and few values: many resamples are constant, of one class, or without one of the groups."""

@@ -89,6 +89,7 @@ def cosines(one: np.ndarray, other: np.ndarray) -> np.ndarray:
     return (one * other).sum(-1) / np.linalg.norm(one, axis=-1) / np.linalg.norm(other, axis=-1)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ENCODERS)
 def test_every_encoder_is_near_float32_at_every_layer(load: Load, name: str) -> None:
     model = load(name)
@@ -107,12 +108,14 @@ def test_every_encoder_is_near_float32_at_every_layer(load: Load, name: str) -> 
             assert cosine > lowest, (layer, length)
 
 
+@pytest.mark.slow
 def test_a_single_token_is_exact(model: LanguageModel, session_of: Callable[..., QuantizedEncoder]) -> None:
     ids = torch.tensor([[7]])
     (found,) = session_of((3,)).hidden_states(ids)
     torch.testing.assert_close(found, model.hidden_states(ids, None, [3])[0], rtol=0, atol=0)
 
 
+@pytest.mark.slow
 def test_layers_above_the_highest_are_not_computed(model: LanguageModel, tmp_path: Path) -> None:
     for layers, expected in {(1,): 6, (2, 0): 12}.items():
         folder = tmp_path / str(expected)
@@ -121,6 +124,7 @@ def test_layers_above_the_highest_are_not_computed(model: LanguageModel, tmp_pat
         assert sum(node.op_type == "MatMulInteger" for node in graph.node) == expected
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "choices",
     [
@@ -168,6 +172,7 @@ def test_both_strands_are_averaged(prepared: Callable[..., tuple[ModelRepresenta
     np.testing.assert_allclose(both, (one + other) / 2, atol=1e-6)
 
 
+@pytest.mark.slow
 def test_nothing_is_left_in_the_temporary_folder_and_nothing_said(random_model: Path, tmp_path: Path) -> None:
     """In a process of its own: what a library makes when it is imported, to report home for example, counts too."""
     folder = tmp_path / "temporary"
@@ -202,6 +207,7 @@ def test_sums_saturate_on_x86_without_vnni(architecture: str, flags: str, expect
     assert sums_saturate(architecture, f"processor : 0\nflags\t\t: {flags}\n") == expected
 
 
+@pytest.mark.slow
 def test_preparing_again_or_without_vnni_gives_the_same_numbers(
     load: Load, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -254,6 +260,7 @@ def test_a_model_that_cannot_be_exported_is_a_user_error(model: LanguageModel, m
         QuantizedEncoder(model, [1])
 
 
+@pytest.mark.slow
 def test_the_entry_script_says_how_near_and_with_what(run_tool: Run, random_model: Path, tmp_path: Path) -> None:
     output = tmp_path / "out.npz"
     code, said, error = run_tool(

@@ -30,6 +30,7 @@ def size(path: Path) -> tuple[int, int]:
     return int.from_bytes(content[16:20], "big"), int.from_bytes(content[20:24], "big")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("labels", "exclusive"), [(2, True), (6, True), (40, True), (3, False), (60, False)])
 @pytest.mark.parametrize("trained", [False, True])
 def test_labels_of_any_number_are_drawn_in_one_size(
@@ -39,6 +40,7 @@ def test_labels_of_any_number_are_drawn_in_one_size(
     assert size(tmp_path / "f") == (1620, 990)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("count", [3, 60, 20_000])
 def test_quantities_are_drawn(tmp_path: Path, count: int) -> None:
     true, noise = np.random.default_rng(0).normal(size=(2, count))
@@ -46,6 +48,7 @@ def test_quantities_are_drawn(tmp_path: Path, count: int) -> None:
     assert size(tmp_path / "f") == (1620, 990)
 
 
+@pytest.mark.slow
 def test_the_same_picture_is_the_same_bytes(tmp_path: Path) -> None:
     found = curves(3, True)
     for name in ("one", "two"):

@@ -51,6 +51,7 @@ def share(picture: Path, color: str) -> float:
     return float(counts[near].sum() / counts.sum())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("figure_format", ["png", "pdf", "svg"])
 @pytest.mark.parametrize("points", [30, MOST_SHAPES + 1])
 def test_equal_maps_are_equal_bytes_without_date_or_program(tmp_path: Path, figure_format: str, points: int) -> None:
@@ -107,6 +108,7 @@ def test_the_rarest_of_many_categories_are_grey_together(tmp_path: Path, points:
     assert legend[-1] == f"{20 - named} others ({grey:,})"
 
 
+@pytest.mark.slow
 def test_every_category_has_its_colour(tmp_path: Path) -> None:
     labels = [f"group {number}" for number in range(9)]
     points = MOST_SHAPES + 1
@@ -126,6 +128,7 @@ def test_colours_differ_for_every_kind_of_colour_vision() -> None:
         assert min(np.linalg.norm(one - other) for one, other in itertools.combinations(seen, 2)) > 0.15
 
 
+@pytest.mark.slow
 def test_no_category_hides_another(tmp_path: Path) -> None:
     """Two groups on the same place: whichever comes later in the file, the picture has the same colour on the whole."""
     points = cloud(20_000)
@@ -145,6 +148,7 @@ def test_numbers_have_a_scale_and_missing_ones_are_counted(tmp_path: Path) -> No
     assert {"GC content", "not given (5)", "0.50"} <= {text.strip() for text in found}
 
 
+@pytest.mark.slow
 def test_a_hundred_thousand_points_make_a_small_file_in_every_format(tmp_path: Path) -> None:
     points = cloud(100_000)
     for figure_format in ("png", "pdf", "svg"):

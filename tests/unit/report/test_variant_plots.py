@@ -83,6 +83,7 @@ def test_a_heat_map_shows_losses_red_gains_blue_and_a_dot_at_the_reference(tmp_p
     assert columns[0].max() - 2 <= columns[1].min()
 
 
+@pytest.mark.slow
 def test_a_heat_map_of_many_bases_shows_the_first(tmp_path: Path, written: list[str]) -> None:
     figure = VariantFigure(["llr_masked"], saturation=True)
     for position in range(1, 4_001):

@@ -38,6 +38,7 @@ def attended(run_tool: Run, tmp_path: Path) -> Callable[..., dict[str, Any]]:
     return call
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("architecture", ["bert", "esm-rotary", "deberta-v2", "mixtral", "modernbert", "gpt2"])
 def test_maps_equal_plain_transformers(
     attended: Callable[..., dict[str, Any]], model_folder: Callable[[str], Path], tmp_path: Path, architecture: str
@@ -62,6 +63,7 @@ def test_maps_equal_plain_transformers(
         np.testing.assert_array_equal(found[f"ends_{number}"], encoding.ends)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("architecture", [*ARCHITECTURES, *OURS])
 def test_rows_add_up_to_1_in_every_architecture(
     attended: Callable[..., dict[str, Any]], model_folder: Callable[[str], Path], tmp_path: Path, architecture: str
@@ -108,6 +110,7 @@ def test_maps_of_other_heads_are_not_held(model_folder: Callable[[str], Path], a
         assert maps.untyped_storage().nbytes() == maps.nbytes
 
 
+@pytest.mark.slow
 def test_sequences_are_chosen_by_id_in_the_order_of_the_file(
     attended: Callable[..., dict[str, Any]], random_model: Path
 ) -> None:
@@ -122,6 +125,7 @@ def test_sequences_are_chosen_by_id_in_the_order_of_the_file(
     assert said["model"]["sha256"] == open_model(random_model).sha256()
 
 
+@pytest.mark.slow
 def test_a_repeated_id_takes_all_its_sequences(
     attended: Callable[..., dict[str, Any]], random_model: Path, tmp_path: Path
 ) -> None:
@@ -131,6 +135,7 @@ def test_a_repeated_id_takes_all_its_sequences(
     assert [found[f"ends_{number}"].max() for number in (0, 1)] == [4, 8]
 
 
+@pytest.mark.slow
 def test_equal_runs_give_equal_bytes(run_tool: Run, random_model: Path, tmp_path: Path) -> None:
     for name in ("first", "second"):
         code, _, _ = run_tool(
@@ -143,6 +148,7 @@ def test_equal_runs_give_equal_bytes(run_tool: Run, random_model: Path, tmp_path
         assert (tmp_path / f"first.{suffix}").read_bytes() == (tmp_path / f"second.{suffix}").read_bytes()
 
 
+@pytest.mark.slow
 def test_the_picture_has_the_first_maps_and_says_so(
     run_tool: Run, random_model: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:

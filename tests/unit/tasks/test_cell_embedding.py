@@ -77,6 +77,7 @@ def test_equals_a_slow_loop_over_cells_and_genes(embedded: Embedded) -> None:
         np.testing.assert_allclose(vectors(found)[row], cell / np.linalg.norm(cell), rtol=0, atol=NEAR)
 
 
+@pytest.mark.slow
 def test_a_cells_embedding_depends_on_neither_company_nor_order(embedded: Embedded) -> None:
     data = anndata.read_h5ad(CELLS)
     together = vectors(embedded(CELLS))
@@ -95,6 +96,7 @@ def test_so_does_that_of_a_cell_of_which_not_all_is_read(embedded: Embedded) -> 
     np.testing.assert_allclose(backwards[::-1], vectors(together), rtol=0, atol=NEAR, equal_nan=True)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("cells", "values"), [(1, 10**6), (7, 10**6), (2_048, 300)])
 def test_batches_of_the_file_do_not_change_the_result(
     embedded: Embedded, monkeypatch: pytest.MonkeyPatch, cells: int, values: int
@@ -105,6 +107,7 @@ def test_batches_of_the_file_do_not_change_the_result(
     np.testing.assert_allclose(vectors(embedded(CELLS)), whole, rtol=0, atol=NEAR, equal_nan=True)
 
 
+@pytest.mark.slow
 def test_the_seed_decides_and_the_middle_needs_none(embedded: Embedded) -> None:
     first, again, other = (vectors(embedded(CELLS, "--seed", seed)) for seed in (1, 1, 2))
     np.testing.assert_array_equal(first, again)
@@ -213,6 +216,7 @@ def test_bfloat16_is_close_and_says_how_close(run_tool: Run, tmp_path: Path) -> 
     assert measured == pytest.approx(cosines[:16].min(), abs=2e-6)
 
 
+@pytest.mark.slow
 def test_scanpy_finds_neighbours(embedded: Embedded) -> None:
     import scanpy
 
@@ -223,6 +227,7 @@ def test_scanpy_finds_neighbours(embedded: Embedded) -> None:
     assert data.obsp["connectivities"].shape == (59, 59)
 
 
+@pytest.mark.slow
 def test_the_map_takes_the_embeddings_and_leaves_out_what_has_none(
     embedded: Embedded, run_tool: Run, tmp_path: Path
 ) -> None:
@@ -239,6 +244,7 @@ def test_the_map_takes_the_embeddings_and_leaves_out_what_has_none(
     assert "Read 60 embeddings of 128 dimensions: h5ad, matrix X" in said
 
 
+@pytest.mark.slow
 def test_it_needs_no_more_than_its_requirements(tmp_path: Path) -> None:
     """As in an environment made of `requirements_cells`: without what other tools need."""
     others = "transformers huggingface_hub Bio pysam sklearn matplotlib pyarrow umap onnx onnxruntime"

@@ -152,6 +152,7 @@ def test_rows_matched_by_order_skip_both_where_one_has_no_score(compared: Compar
     assert line["mean_of_differences"] == pytest.approx((0.5 + 1 + 1.8) / 3, rel=1e-5)
 
 
+@pytest.mark.slow
 def test_nothing_depends_on_the_order_of_the_rows(run_tool: Run, tmp_path: Path) -> None:
     for name, seed in (("first", 1), ("second", 2)):
         (tmp_path / name).mkdir()
@@ -169,6 +170,7 @@ def test_nothing_depends_on_the_order_of_the_rows(run_tool: Run, tmp_path: Path)
         assert (tmp_path / "first" / output).read_bytes() == (tmp_path / "second" / output).read_bytes()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["violin", "box", "ecdf"])
 @pytest.mark.parametrize("figure_format", ["png", "pdf", "svg"])
 def test_equal_runs_give_equal_bytes(run_tool: Run, tmp_path: Path, kind: str, figure_format: str) -> None:
@@ -180,6 +182,7 @@ def test_equal_runs_give_equal_bytes(run_tool: Run, tmp_path: Path, kind: str, f
         assert (tmp_path / f"first.{picture}").read_bytes() == (tmp_path / f"second.{picture}").read_bytes()
 
 
+@pytest.mark.slow
 def test_clusters_change_intervals_and_nothing_else(compared: Compared) -> None:
     plain, _ = compared(*tables(GROUPS), "--group-column", "consequence")
     clustered, said = compared(*tables(GROUPS), "--group-column", "consequence", "--cluster-column", "gene")
@@ -208,6 +211,7 @@ def test_rows_without_group_label_or_cluster_are_counted(compared: Compared, tmp
     assert found["classification"].loc["all groups", ["positives", "negatives"]].tolist() == [1, 2]
 
 
+@pytest.mark.slow
 def test_false_discoveries_are_adjusted_over_all_comparisons(compared: Compared) -> None:
     for method in ("bh", "by"):
         found, _ = compared(*tables(GROUPS), "--group-column", "consequence", "--false-discovery", method)
@@ -238,6 +242,7 @@ def test_a_group_without_scores_is_told_and_not_compared(compared: Compared, tmp
     assert len(found["comparisons"]) == 1
 
 
+@pytest.mark.slow
 def test_groups_are_compared_with_whom_is_asked_for(compared: Compared) -> None:
     def pairs(*options: object) -> list[tuple[str, str]]:
         found, _ = compared(*tables(GROUPS), "--group-column", "consequence", "--bootstraps", 0, *options)
@@ -259,6 +264,7 @@ def test_all_others_are_all_the_others(compared: Compared) -> None:
     assert found["comparisons"]["cliffs_delta_low"].isna().all()
 
 
+@pytest.mark.slow
 def test_two_hundred_groups_are_each_compared_with_all_others(compared: Compared, tmp_path: Path) -> None:
     generator = np.random.default_rng(0)
     path = write(tmp_path, "t", score=generator.normal(size=2_000), kind=[f"g{n % 200}" for n in range(2_000)])
@@ -309,6 +315,7 @@ def test_the_picture_says_what_was_done(run_tool: Run, tmp_path: Path) -> None:
     assert str(tmp_path) not in json.dumps(facts)
 
 
+@pytest.mark.slow
 def test_a_comparison_needs_no_model(tmp_path: Path) -> None:
     absent = {"torch", "transformers", "tokenizers", "safetensors", "Bio", "anndata"}
     code = "import sys, dnalm_compare_scores as tool; tool.main(tool.parser().parse_args(sys.argv[1:]))\n"

@@ -54,6 +54,7 @@ def embedded(run_tool: Run, random_model: Path, tmp_path: Path) -> Callable[...,
     return call
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("pooling", ["mean", "max", "cls"])
 @pytest.mark.parametrize("layer", [0, 1, -1])
 def test_equals_a_plain_transformers_loop(
@@ -75,6 +76,7 @@ def test_equals_a_plain_transformers_loop(
             np.testing.assert_allclose(vector, expected, rtol=0, atol=1e-5 * np.abs(found).max())
 
 
+@pytest.mark.slow
 def test_the_heads_norm_equals_the_published_definition(
     embedded: Callable[..., np.ndarray], random_model: Path
 ) -> None:
@@ -94,6 +96,7 @@ def test_the_heads_norm_equals_the_published_definition(
             np.testing.assert_allclose(vector, normed.mean(0), rtol=0, atol=1e-5 * np.abs(found).max())
 
 
+@pytest.mark.slow
 def test_a_sequence_alone_equals_the_same_in_any_company(embedded: Callable[..., np.ndarray], tmp_path: Path) -> None:
     with FastaReader(WINDOWS) as reader:
         records = [(record.id, record.bases[: 13 * number + 1]) for number, record in enumerate(reader)]
@@ -106,6 +109,7 @@ def test_a_sequence_alone_equals_the_same_in_any_company(embedded: Callable[...,
         np.testing.assert_allclose(alone[0], together[number], rtol=0, atol=1e-5 * scale)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("records", "bases"), [(1, 10**9), (7, 10**9), (10**9, 1_000)])
 def test_the_buffer_does_not_change_the_result(
     embedded: Callable[..., np.ndarray], monkeypatch: pytest.MonkeyPatch, records: int, bases: int
@@ -140,9 +144,8 @@ def test_wide_vectors_wait_in_small_buffers(
     assert held[0] >= representations.COMPARED
 
 
-def test_threads_do_not_change_the_result(
-    embedded: Callable[..., np.ndarray], monkeypatch: pytest.MonkeyPatch
-) -> None:
+@pytest.mark.slow
+def test_threads_do_not_change_the_result(embedded: Callable[..., np.ndarray], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("GALAXY_SLOTS", "2")
     one = embedded(WINDOWS, "--threads", 1)
     two = embedded(WINDOWS, "--threads", 2)
@@ -150,6 +153,7 @@ def test_threads_do_not_change_the_result(
     np.testing.assert_allclose(two, one, rtol=0, atol=1e-5 * np.abs(one).max())
 
 
+@pytest.mark.slow
 def test_equal_runs_give_equal_bytes(run_tool: Run, random_model: Path, tmp_path: Path) -> None:
     for name in ("first", "second"):
         code, _, _ = run_tool(
@@ -162,6 +166,7 @@ def test_equal_runs_give_equal_bytes(run_tool: Run, random_model: Path, tmp_path
         assert (tmp_path / f"first.{suffix}").read_bytes() == (tmp_path / f"second.{suffix}").read_bytes()
 
 
+@pytest.mark.slow
 def test_scanpy_reads_and_analyses_the_h5ad(run_tool: Run, random_model: Path, tmp_path: Path) -> None:
     """What Galaxy's scanpy tools do with it: read, reduce, find neighbours, write."""
     import scanpy
@@ -234,6 +239,7 @@ def test_equal_sequences_are_computed_once(
     np.testing.assert_array_equal(found[0], found[2])
 
 
+@pytest.mark.slow
 def test_bfloat16_is_close_and_says_how_close(run_tool: Run, random_model: Path, tmp_path: Path) -> None:
     for dtype in ("float32", "bfloat16"):
         code, said, _ = run_tool(
@@ -249,6 +255,7 @@ def test_bfloat16_is_close_and_says_how_close(run_tool: Run, random_model: Path,
     assert float(measured) == pytest.approx(cosines[: representations.COMPARED].min(), abs=2e-6)
 
 
+@pytest.mark.slow
 def test_cls_of_a_model_that_reads_left_to_right_is_warned_of(
     run_tool: Run, model_folder: Callable[[str], Path], tmp_path: Path
 ) -> None:

@@ -36,6 +36,7 @@ def metrics(path: Path) -> dict[tuple[str, str], float]:
     return {(row["method"], row["metric"]): float(row["value"]) for row in rows(path)}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("method", "rate"), [("lora", 0.003), ("full", 0.001)])
 def test_the_order_of_two_motifs_is_learnt_which_k_mers_do_not_tell(
     run_tool: Run, tmp_path: Path, method: str, rate: float
@@ -64,6 +65,7 @@ def test_the_planted_task_is_what_it_says() -> None:
         assert label == ("first" if first < second else "second")
 
 
+@pytest.mark.slow
 def test_a_simple_motif_is_reported_with_all_baselines(run_tool: Run, tmp_path: Path) -> None:
     generator = np.random.default_rng(0)
     lines = []
@@ -86,6 +88,7 @@ def test_a_simple_motif_is_reported_with_all_baselines(run_tool: Run, tmp_path: 
             assert float(row["ci_low"]) <= float(row["value"]) <= float(row["ci_high"])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("method", ["probe", "lora", "full"])
 def test_two_runs_with_one_seed_are_the_same_bytes(run_tool: Run, tmp_path: Path, method: str) -> None:
     names = ("metrics", "predictions", "records", "figure")
@@ -99,6 +102,7 @@ def test_two_runs_with_one_seed_are_the_same_bytes(run_tool: Run, tmp_path: Path
     assert (tmp_path / "one" / "figure").read_bytes() == (tmp_path / "two" / "figure").read_bytes()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("task", "column", "method"),
     [
@@ -130,6 +134,7 @@ def test_predict_says_of_the_test_what_was_written_of_it(
                 assert value == expected[row["id"]]["label"]
 
 
+@pytest.mark.slow
 def test_metrics_are_those_of_the_predictions(run_tool: Run, tmp_path: Path) -> None:
     written = outputs(tmp_path, "predictions", "metrics", "records")
     assert run_tool("finetune", *GENOMES, *DEMO, *ONE, *written)[0] == 0
@@ -144,6 +149,7 @@ def test_metrics_are_those_of_the_predictions(run_tool: Run, tmp_path: Path) -> 
     assert tested == [row["id"] for row in held_out]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("method", "task"), [("probe", "classify"), ("full", "classify"), ("probe", "regress")])
 def test_nothing_that_tests_reaches_the_model(run_tool: Run, tmp_path: Path, method: str, task: str) -> None:
     """Other sequences and other labels to test with: the same weights, step, temperature and thresholds, to the bit."""
@@ -168,6 +174,7 @@ def test_nothing_that_tests_reaches_the_model(run_tool: Run, tmp_path: Path, met
     assert (tmp_path / "one" / "predictions").read_bytes() != (tmp_path / "two" / "predictions").read_bytes()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("baselines", ["all", "none"])
 def test_the_time_that_judging_takes_is_kept_free(
     run_tool: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, baselines: str
@@ -199,6 +206,7 @@ def stop_after(monkeypatch: pytest.MonkeyPatch, count: int) -> None:
     monkeypatch.setattr(training_callbacks.Limits, "on_step_end", counting)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("extra", [("lora",), ("full",), ("full", "--gradient-accumulation", 2)])
 def test_resuming_gives_the_weights_of_the_uninterrupted_run(
     run_tool: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, extra: tuple[object, ...]
@@ -239,6 +247,7 @@ def test_the_order_of_labels_survives(run_tool: Run, tmp_path: Path) -> None:
     assert header[3:] == [f"probability_{label}" for label in expected]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("method", ["probe", "lora", "full"])
 def test_a_published_classifier_is_taught_other_classes_by_a_table_as_it_is(
     run_tool: Run, tmp_path: Path, method: str
@@ -267,6 +276,7 @@ def test_a_published_classifier_is_taught_other_classes_by_a_table_as_it_is(
         assert float(row["probability_1"]) == pytest.approx(float(said[row["id"]]["probability_1"]), abs=2e-5)
 
 
+@pytest.mark.slow
 def test_licence_and_origin_are_carried_on(run_tool: Run, tmp_path: Path) -> None:
     model = TEST_DATA / "random_model.safetensors"
     assert run_tool("finetune", *GENOMES, "--model", model, *ONE, "--name", "ours", *outputs(tmp_path))[0] == 0
@@ -276,6 +286,7 @@ def test_licence_and_origin_are_carried_on(run_tool: Run, tmp_path: Path) -> Non
     assert stored.provenance["options"]["method"] == "probe"
 
 
+@pytest.mark.slow
 def test_groups_stay_together_and_a_given_split_is_kept(run_tool: Run, tmp_path: Path) -> None:
     group = ("--split", "group", "--group-column", "block", *outputs(tmp_path, "records"))
     assert run_tool("finetune", *GENOMES, *DEMO, *ONE, "--baselines", "none", *group)[0] == 0
@@ -293,6 +304,7 @@ def test_groups_stay_together_and_a_given_split_is_kept(run_tool: Run, tmp_path:
         assert (row["split"] == "test") == (known[row["id"]] == "test")
 
 
+@pytest.mark.slow
 def test_a_fine_tuned_model_is_fine_tuned_further(run_tool: Run, tmp_path: Path) -> None:
     """Its head is left behind, and its backbone is what is trained."""
     first = ("--method", "full", "--max-steps", 4, "--baselines", "none", *ONE)

@@ -103,6 +103,7 @@ def test_prompts_longer_than_the_context_are_counted(run_tool: Run, model_folder
     assert pd.read_csv(outputs / "x.tsv", sep="\t")["prompt_unread"].tolist() == [unread] * 3
 
 
+@pytest.mark.slow
 def test_equal_runs_give_equal_bytes_and_another_seed_others(
     run_tool: Run, model_folder: ModelFolder, prompts: Path, outputs: Path
 ) -> None:
@@ -118,6 +119,7 @@ def test_equal_runs_give_equal_bytes_and_another_seed_others(
         assert first == second != third
 
 
+@pytest.mark.slow
 def test_more_sequences_do_not_change_the_first_ones_nor_does_the_buffer(
     run_tool: Run, model_folder: ModelFolder, prompts: Path, outputs: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -219,6 +219,7 @@ def test_a_card_that_says_nothing_is_no_obstacle(
     assert row_of(tmp_path)["name"] == "model (licence not stated)"
 
 
+@pytest.mark.slow
 def test_the_licence_of_an_exported_model_is_that_of_its_weights(
     run_install: Run, run_tool: Run, hub: Hub, tmp_path: Path
 ) -> None:

@@ -48,6 +48,7 @@ def told(path: Path) -> dict[str, Any]:
     return json.loads(anndata.read_h5ad(path).uns["dnalm"])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("shards", [1, 3, 7])
 @pytest.mark.parametrize("suffix", ["h5ad", "parquet"])
 def test_split_embed_and_merge_equal_one_job(
@@ -93,6 +94,7 @@ def test_split_embed_and_merge_equal_one_job(
     np.testing.assert_allclose(norms[0], norms[1], rtol=1e-5)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("shards", [3, 7])
 def test_regions_of_a_genome_in_shards_equal_one_job(run_tool: Run, merge: Merge, tmp_path: Path, shards: int) -> None:
     genome = TEST_DATA / "human_mitochondrion.fasta"
@@ -116,6 +118,7 @@ def test_regions_of_a_genome_in_shards_equal_one_job(run_tool: Run, merge: Merge
     np.testing.assert_allclose(whole.X, merged.X, rtol=0, atol=1e-6)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("shards", [1, 3, 7])
 def test_split_score_and_merge_equal_one_job(run_tool: Run, merge: Merge, tmp_path: Path, shards: int) -> None:
     variants, genome = TEST_DATA / "mitochondrial_variants.vcf", TEST_DATA / "human_mitochondrion.fasta"
@@ -145,6 +148,7 @@ def test_split_score_and_merge_equal_one_job(run_tool: Run, merge: Merge, tmp_pa
     np.testing.assert_allclose(numbers[0], numbers[1], rtol=0, atol=1e-5 * np.nanmax(np.abs(numbers[0])))
 
 
+@pytest.mark.slow
 def test_tracks_of_a_genome_in_shards_are_those_of_one_job(run_tool: Run, merge: Merge, tmp_path: Path) -> None:
     genome = TEST_DATA / "human_mitochondrion.fasta"
     for number in (1, 3):

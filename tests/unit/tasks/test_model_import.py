@@ -63,6 +63,7 @@ def facts(folder: Path) -> dict[str, str]:
     return {row[0]: row[1] for row in rows}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("case", PUBLISHED)
 def test_published_files_without_names_become_a_model_file(
     run_tool: Run, nameless: Callable[[Path], Nameless], tmp_path: Path, case: str
@@ -88,6 +89,7 @@ def test_published_files_without_names_become_a_model_file(
     )
 
 
+@pytest.mark.slow
 def test_the_order_of_the_tokenizers_files_does_not_matter(
     run_tool: Run, nameless: Callable[[Path], Nameless], tmp_path: Path
 ) -> None:
@@ -99,6 +101,7 @@ def test_the_order_of_the_tokenizers_files_does_not_matter(
     assert (tmp_path / "model").read_bytes() == first
 
 
+@pytest.mark.slow
 def test_shards_are_put_together(run_tool: Run, nameless: Callable[[Path], Nameless], tmp_path: Path) -> None:
     files = nameless(PARITY / "nt_v2")
     (whole,) = files.files.pop("--weights")
@@ -117,6 +120,7 @@ def test_shards_are_put_together(run_tool: Run, nameless: Callable[[Path], Namel
     assert "The index names the tensor 'esm.more', which no file has" in error
 
 
+@pytest.mark.slow
 def test_a_model_without_language_model_head_is_said_to_have_none(
     run_tool: Run, nameless: Callable[[Path], Nameless], tmp_path: Path
 ) -> None:
@@ -128,6 +132,7 @@ def test_a_model_without_language_model_head_is_said_to_have_none(
     assert facts(tmp_path)["head"] == "none"
 
 
+@pytest.mark.slow
 def test_code_named_by_a_config_and_repeated_keys_are_mended_and_said(
     run_tool: Run, nameless: Callable[[Path], Nameless], tmp_path: Path
 ) -> None:
@@ -141,6 +146,7 @@ def test_code_named_by_a_config_and_repeated_keys_are_mended_and_said(
     assert "auto_map" not in open_model(tmp_path / "model").config
 
 
+@pytest.mark.slow
 def test_code_named_by_a_tokenizer_is_mended_and_said(
     run_tool: Run, nameless: Callable[[Path], Nameless], tmp_path: Path
 ) -> None:
@@ -155,6 +161,7 @@ def test_code_named_by_a_tokenizer_is_mended_and_said(
     assert "auto_map" not in open_model(tmp_path / "model").tokenizer["tokenizer_config.json"]
 
 
+@pytest.mark.slow
 def test_an_installed_folder_is_mended_as_it_is_exported(
     run_tool: Run, model_folder: ModelFolder, tmp_path: Path
 ) -> None:
@@ -171,6 +178,7 @@ def test_an_installed_folder_is_mended_as_it_is_exported(
     transformers.AutoModelForCausalLM.from_pretrained(tmp_path / "exported", trust_remote_code=False)
 
 
+@pytest.mark.slow
 def test_a_pad_token_behind_the_vocabulary_is_mended(
     run_tool: Run, nameless: Callable[[Path], Nameless], model_folder: ModelFolder, tmp_path: Path
 ) -> None:
@@ -184,6 +192,7 @@ def test_a_pad_token_behind_the_vocabulary_is_mended(
     transformers.AutoModelForCausalLM.from_pretrained(tmp_path / "exported", trust_remote_code=False)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("separator", ["\n", ", "])
 def test_features_are_kept(run_tool: Run, nameless: Callable[[Path], Nameless], tmp_path: Path, separator: str) -> None:
     (tmp_path / "features").write_text(separator.join(["exon", "intron"]))
@@ -192,6 +201,7 @@ def test_features_are_kept(run_tool: Run, nameless: Callable[[Path], Nameless], 
     assert open_model(tmp_path / "model").labels == (["exon", "intron"] if separator == "\n" else ["exon, intron"])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("architecture", ARCHITECTURES)
 def test_from_pretrained_reads_what_is_exported_bit_by_bit(
     run_tool: Run,
@@ -230,6 +240,7 @@ def test_from_pretrained_reads_what_is_exported_bit_by_bit(
         np.testing.assert_allclose(embedded(place), vectors, rtol=0, atol=1e-6 * np.abs(vectors).max())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("case", PUBLISHED)
 def test_auto_tokenizer_reads_what_is_exported(
     run_tool: Run, nameless: Callable[[Path], Nameless], tmp_path: Path, case: str
@@ -242,6 +253,7 @@ def test_auto_tokenizer_reads_what_is_exported(
     assert tokenizer(sequence)["input_ids"] == encoding.ids.tolist()
 
 
+@pytest.mark.slow
 def test_auto_tokenizer_reads_the_words_of_an_architecture_that_has_others(
     run_tool: Run, model_folder: ModelFolder, tmp_path: Path
 ) -> None:
@@ -254,6 +266,7 @@ def test_auto_tokenizer_reads_the_words_of_an_architecture_that_has_others(
     assert tokenizer("ACGTTGCAACGN")["input_ids"] == encoding.ids.tolist()
 
 
+@pytest.mark.slow
 def test_what_is_exported_is_imported_again_bit_by_bit(
     run_tool: Run, nameless: Callable[[Path], Nameless], tmp_path: Path
 ) -> None:
@@ -265,6 +278,7 @@ def test_what_is_exported_is_imported_again_bit_by_bit(
     load_language_model(open_model(tmp_path / "exported"), head=True)
 
 
+@pytest.mark.slow
 def test_what_a_model_says_of_itself_outlives_its_export(
     run_tool: Run, nameless: Callable[[Path], Nameless], tmp_path: Path
 ) -> None:
@@ -281,6 +295,7 @@ def test_what_a_model_says_of_itself_outlives_its_export(
     assert (folder.licence, folder.provenance["exported_from"]) == ("CC-BY-NC-SA-4.0", before.provenance)
 
 
+@pytest.mark.slow
 def test_both_say_where_a_model_comes_from(run_tool: Run, nameless: Callable[[Path], Nameless], tmp_path: Path) -> None:
     outputs = ("--output-directory", tmp_path / "exported", "--summary", tmp_path / "of_export")
     said = [run_tool("import_model", *nameless(PARITY / "dnabert2").arguments())[1]]
@@ -292,6 +307,7 @@ def test_both_say_where_a_model_comes_from(run_tool: Run, nameless: Callable[[Pa
         assert line.replace(": ", "\t", 1) in (tmp_path / table).read_text().splitlines()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["../stolen.json", "/", "model.safetensors", "config.json", "run.py"])
 def test_a_model_file_names_no_files_but_a_tokenizers(
     run_tool: Run, random_model: Path, tmp_path: Path, name: str
@@ -324,6 +340,7 @@ def test_a_damaged_origin_is_refused(
     assert not (tmp_path / "model").exists()
 
 
+@pytest.mark.slow
 def test_an_exported_tokenizer_names_its_special_tokens(
     run_tool: Run, nameless: Callable[[Path], Nameless], tmp_path: Path
 ) -> None:
@@ -333,6 +350,7 @@ def test_an_exported_tokenizer_names_its_special_tokens(
     assert (tokenizer.pad_token_id, tokenizer.mask_token_id, tokenizer.unk_token_id) == (3, 4, 0)
 
 
+@pytest.mark.slow
 def test_a_decoder_tied_to_the_embeddings_is_counted_once(
     run_tool: Run, nameless: Callable[[Path], Nameless], tmp_path: Path
 ) -> None:
@@ -343,6 +361,7 @@ def test_a_decoder_tied_to_the_embeddings_is_counted_once(
     assert f"parameters: {expected:,}" in out
 
 
+@pytest.mark.slow
 def test_a_folder_with_files_in_it_is_left_alone(run_tool: Run, random_model: Path, tmp_path: Path) -> None:
     (tmp_path / "kept").write_text("mine")
     code, _, error = run_tool("export_model", "--model", random_model, "--output-directory", tmp_path)
@@ -351,6 +370,7 @@ def test_a_folder_with_files_in_it_is_left_alone(run_tool: Run, random_model: Pa
     assert (tmp_path / "kept").read_text() == "mine"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("place", ["link", "file", "nowhere/folder", "model/inside", "x" * 300, "."])
 def test_a_folder_that_may_not_be_made_is_refused_in_a_sentence(
     run_tool: Run, model_folder: ModelFolder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, place: str
@@ -368,6 +388,7 @@ def test_a_folder_that_may_not_be_made_is_refused_in_a_sentence(
     assert sorted(tmp_path.rglob("*")) == before
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["exported", "exported/summary"])
 def test_a_summary_in_the_place_of_the_export_is_refused(
     run_tool: Run, model_folder: ModelFolder, tmp_path: Path, name: str
@@ -380,6 +401,7 @@ def test_a_summary_in_the_place_of_the_export_is_refused(
     assert not list((tmp_path / "exported").iterdir())
 
 
+@pytest.mark.slow
 def test_names_and_licences_are_one_line_wherever_they_are_read(
     run_tool: Run, nameless: Callable[[Path], Nameless], tmp_path: Path
 ) -> None:
@@ -395,6 +417,7 @@ def test_names_and_licences_are_one_line_wherever_they_are_read(
     assert r"- licence: CC ---\x1b[31m\udcff" in lines
 
 
+@pytest.mark.slow
 def test_half_a_pair_of_surrogates_in_a_config_is_kept(
     run_tool: Run, nameless: Callable[[Path], Nameless], tmp_path: Path
 ) -> None:
@@ -407,6 +430,7 @@ def test_half_a_pair_of_surrogates_in_a_config_is_kept(
     assert open_model(tmp_path / "exported").config["note"] == "\ud800é"
 
 
+@pytest.mark.slow
 def test_settings_of_numbers_alone_are_no_vocabulary(
     run_tool: Run, nameless: Callable[[Path], Nameless], tmp_path: Path
 ) -> None:
@@ -608,6 +632,7 @@ def test_files_that_are_no_model_are_refused(
     assert sorted(tmp_path.iterdir()) == before
 
 
+@pytest.mark.slow
 def test_a_panic_of_the_tokenizers_library_is_told_in_one_line(
     nameless: Callable[[Path], Nameless], tmp_path: Path
 ) -> None:
@@ -655,6 +680,7 @@ MADE = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", MADE)
 def test_a_head_of_ours_outlives_export_and_import(
     run_tool: Run, nameless: Callable[[Path], Nameless], tmp_path: Path, name: str
@@ -688,6 +714,7 @@ def published_classifier(model_folder: ModelFolder, tmp_path: Path) -> Path:
     return folder
 
 
+@pytest.mark.slow
 def test_labels_of_a_published_classifier_can_be_named(
     run_tool: Run, nameless: Callable[[Path], Nameless], published_classifier: Path, tmp_path: Path
 ) -> None:

@@ -78,6 +78,7 @@ def softmax(logits: np.ndarray) -> np.ndarray:
     return powers / powers.sum(axis=1, keepdims=True)
 
 
+@pytest.mark.slow
 def test_equals_one_forward_a_sequence(predicted: Callable[..., pd.DataFrame]) -> None:
     table = predicted("--sequences", WINDOWS, "--model", CLASSIFIER)
     names, sequences = windows()
@@ -100,6 +101,7 @@ def test_the_test_regressor_tells_gc(predicted: Callable[..., pd.DataFrame]) -> 
     assert abs(table["value"].mean() - np.mean(shares)) < 0.02
 
 
+@pytest.mark.slow
 def test_windows_and_both_strands_are_those_of_embedding(
     predicted: Callable[..., pd.DataFrame], run_tool: Run, tmp_path: Path
 ) -> None:
@@ -175,6 +177,7 @@ def test_what_was_mended_is_told(run_tool: Run, tmp_path: Path) -> None:
     assert re.search(r"^Model SHA-256: [0-9a-f]{64}; licence: MIT$", said, re.MULTILINE)
 
 
+@pytest.mark.slow
 def test_temperature_and_thresholds_of_the_model_are_used(
     predicted: Callable[..., pd.DataFrame], tmp_path: Path
 ) -> None:
@@ -193,6 +196,7 @@ def test_temperature_and_thresholds_of_the_model_are_used(
     np.testing.assert_allclose(np.log(warm[:, 1] / warm[:, 0]), np.log(second / plain[:, 0]) / 2, atol=1e-4)
 
 
+@pytest.mark.slow
 def test_several_labels_at_once(predicted: Callable[..., pd.DataFrame], run_tool: Run, tmp_path: Path) -> None:
     facts = HeadFacts("multilabel", ("x", "y", "z"), thresholds=(0.5, 0.2, 0.8))
     model = model_file(tmp_path, facts)
@@ -291,6 +295,7 @@ def test_many_labels_do_not_fill_the_memory(
     assert held == [30, 30, 20]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("dtype", ["bfloat16", "int8"])
 def test_a_lower_precision_is_close_and_says_how_close(run_tool: Run, tmp_path: Path, dtype: str) -> None:
     tables = {}

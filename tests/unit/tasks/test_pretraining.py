@@ -25,6 +25,7 @@ def rows(path: Path) -> list[dict[str, str]]:
     return [dict(zip(lines[0], line, strict=True)) for line in lines[1:]]
 
 
+@pytest.mark.slow
 def test_two_runs_with_one_seed_are_the_same_bytes(run_tool: Run, tmp_path: Path) -> None:
     for name in ("one", "two"):
         options = ("--sequences", MITOCHONDRION, *SMALL, "--max-steps", 20, "--output", tmp_path / name)
@@ -32,6 +33,7 @@ def test_two_runs_with_one_seed_are_the_same_bytes(run_tool: Run, tmp_path: Path
     assert (tmp_path / "one").read_bytes() == (tmp_path / "two").read_bytes()
 
 
+@pytest.mark.slow
 # An epoch has 58 steps, or 20 of three batches each, the last step of two.
 @pytest.mark.parametrize(
     ("extra", "end", "stop"),
@@ -99,6 +101,7 @@ def test_resuming_gives_the_weights_and_the_log_of_the_uninterrupted_run(
     assert logs[0] == logs[1]
 
 
+@pytest.mark.slow
 def test_tiny_data_are_learnt_by_heart(run_tool: Run, tmp_path: Path) -> None:
     unit = "".join(np.random.default_rng(1).choice(list("ACGT"), 37))
     (tmp_path / "repeat.fasta").write_text("".join(f">r{n}\n{(unit * 8)[n : n + 200]}\n" for n in range(30)))
@@ -172,6 +175,7 @@ def test_regions_that_call_a_contig_by_two_names_share_its_bases(tmp_path: Path)
     assert windows.counts["windows_left_out_beside_validation"] >= windows.counts["validation_windows"]
 
 
+@pytest.mark.slow
 def test_bits_per_base_are_those_of_the_model_token_by_token(run_tool: Run, tmp_path: Path) -> None:
     (tmp_path / "s.fasta").write_text(">a\nACGTTGCAACGATNTACCGATAGGAT\n>b\nTTGACCATGACCAGTACCATTAGACAT\n")
     options = ("--sequences", tmp_path / "s.fasta", "--split", "record", "--max-steps", 1, "--window", 30)
@@ -214,6 +218,7 @@ def test_soft_masked_bases_weigh_less_wherever_they_come_from(tmp_path: Path, ki
     assert windows.weights[1].tolist() == [1.0] * length
 
 
+@pytest.mark.slow
 def test_a_masked_models_bits_per_base_have_a_name_of_their_own(run_tool: Run, tmp_path: Path) -> None:
     sizes = {"hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 16}
     (tmp_path / "c.json").write_text(json.dumps({"model_type": "modernbert"} | sizes))
@@ -226,6 +231,7 @@ def test_a_masked_models_bits_per_base_have_a_name_of_their_own(run_tool: Run, t
     assert "bits_per_base" not in rows(tmp_path / "log")[0]
 
 
+@pytest.mark.slow
 def test_a_card_says_what_the_model_is_and_how_it_was_measured(run_tool: Run, tmp_path: Path) -> None:
     options = ("--sequences", MITOCHONDRION, *SMALL, "--max-steps", 10, "--output", tmp_path / "m")
     assert run_tool("pretrain", *options, "--card", tmp_path / "card", "--log", tmp_path / "log")[0] == 0
@@ -243,6 +249,7 @@ def test_a_card_says_what_the_model_is_and_how_it_was_measured(run_tool: Run, tm
     assert "trained further from another model" in (tmp_path / "card").read_text()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("preset", [name for name in PRESETS if name != "custom"])
 def test_every_preset_trains_on_after_it_was_measured(
     run_tool: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, preset: str
