@@ -54,7 +54,7 @@ def test_every_class_has_its_share_on_every_side(examples_of: Callable[..., list
     dataset = make_dataset(options(), data)
     assert (dataset.task, dataset.labels, dataset.clusters) == ("classify", ("a", "b"), None)
     counts = np.zeros((2, 3), dtype=int)
-    np.add.at(counts, (dataset.targets, dataset.sides), 1)
+    np.add.at(counts, (dataset.targets.astype(int), dataset.sides), 1)
     assert counts.tolist() == [[35, 5, 10], [14, 2, 4]]
     assert {name: data.counts[f"{name}_sequences"] for name in SIDES} == {"train": 49, "validation": 7, "test": 14}
     assert dataset.of(VALIDATE, TEST).tolist() == np.flatnonzero(dataset.sides != TRAIN).tolist()

@@ -10,7 +10,7 @@ from dnalm.tasks.segment_finetuning_options import DECISIVE, SegmentFinetuningOp
 def test_the_script_offers_these_options_with_these_defaults() -> None:
     required = ["--model", "model", "--genome", "genome", "--annotation", "annotation", "--output", "out"]
     arguments = dnalm_finetune_segments.parser().parse_args(required)
-    expected = SegmentFinetuningOptions(*map(Path, ("model", "genome", "annotation", "out")))
+    expected = SegmentFinetuningOptions(Path("model"), Path("genome"), Path("annotation"), Path("out"))
     assert SegmentFinetuningOptions(**vars(arguments)) == expected
 
 

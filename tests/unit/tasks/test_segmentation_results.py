@@ -108,8 +108,8 @@ def test_the_summary_has_a_row_and_a_status_for_each_target(tmp_path: Path) -> N
                 found.add(target.start, probabilities)
             found.end(n_windows=int(probabilities is not None))
         found.finish({})
-    names = ("id", "contig", "start", "end", "status", "length", "n", "with_data", "n_windows", "segments")
-    names = (*names, "bases_in_CDS", "bases_in_long_tRNA")
+    columns = ("id", "contig", "start", "end", "status", "length", "n", "with_data", "n_windows", "segments")
+    names = (*columns, "bases_in_CDS", "bases_in_long_tRNA")
     table = summary(tmp_path / "summary")
     assert [tuple(row) for row in table] == [names] * 4
     assert [" ".join(row.values()) for row in table] == [

@@ -101,8 +101,8 @@ def test_fields_are_described_as_htslib_reads_them(tmp_path: Path) -> None:
         **dict.fromkeys(("DNALM_L2_STRAND_DIFFERENCE", "DNALM_PLL_STRAND_DIFFERENCE"), ("A", "Float")),
         "DNALM_STATUS": (".", "String"),
     }
-    assert "the max of hidden states of" in fields["DNALM_L2"][2]
-    assert fields["DNALM_PLL"][2].endswith("(tiny)")
+    assert "the max of hidden states of" in str(fields["DNALM_L2"][2])
+    assert str(fields["DNALM_PLL"][2]).endswith("(tiny)")
     assert note == '{"model": {"licence": "MIT", "name": "tiny"}, "version": 1}'
 
 
