@@ -1,8 +1,6 @@
-"""Training a segmenter: what it learns, how the genome is split, and how a job goes on."""
+"""Training a segmenter: what it learns, and how an interrupted job is resumed."""
 
 import time
-from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -10,14 +8,12 @@ import pandas as pd
 import pytest
 import torch
 from conftest import REPOSITORY, TEST_DATA, Run
-from dnalm.formats.reference import Reference
 from dnalm.models.registry import load_segmenter
 from dnalm.models.sources import open_model
-from dnalm.tasks.segment_finetuning_data import TEST, TRAINING, VALIDATION, SegmentData, read_data
+from dnalm.tasks.segment_finetuning_data import TEST, read_data
 from dnalm.tasks.segment_finetuning_options import SegmentFinetuningOptions
 from PIL import Image
 
-MITOCHONDRION, FEATURES = TEST_DATA / "human_mitochondrion.fasta", TEST_DATA / "mitochondrial_features.bed"
 RANDOM = TEST_DATA / "random_model.safetensors"
 LENGTH, WINDOW = 12_000, 120
 QUICK = ("--model", RANDOM, "--window", WINDOW, "--threads", 1, "--batch-size", 8, "--patience", 0)
@@ -39,16 +35,6 @@ def genome(tmp_path: Path) -> tuple[Path, Path]:
     (tmp_path / "g.fasta").write_text(f">chr1\n{''.join(bases)}\n>chr2\n{'ACGT' * 100}\n")
     (tmp_path / "g.bed").write_text("".join(lines))
     return tmp_path / "g.fasta", tmp_path / "g.bed"
-
-
-@pytest.fixture
-def data_of(genome: tuple[Path, Path], tmp_path: Path) -> Callable[..., SegmentData]:
-    options = SegmentFinetuningOptions(RANDOM, *genome, output=tmp_path / "m", window=WINDOW)
-    return lambda **changes: read_data(replace(options, **changes), 12, None)
-
-
-def spans(places: np.ndarray) -> list[tuple[int, int]]:
-    return [(start - left, start + WINDOW + right) for _, start, left, right in places.tolist()]
 
 
 def test_what_can_be_learnt_is_learnt(run_tool: Run, genome: tuple[Path, Path], tmp_path: Path) -> None:
@@ -78,13 +64,14 @@ def test_what_can_be_learnt_is_learnt(run_tool: Run, genome: tuple[Path, Path], 
 
 
 def test_metrics_are_those_of_the_written_model_on_the_held_out_windows(
-    run_tool: Run, genome: tuple[Path, Path], tmp_path: Path, data_of: Callable[..., SegmentData]
+    run_tool: Run, genome: tuple[Path, Path], tmp_path: Path
 ) -> None:
     options = ["--genome", genome[0], "--annotation", genome[1], "--max-steps", 4, *QUICK, "--output", tmp_path / "m"]
     assert run_tool("finetune_segments", *options, "--metrics", tmp_path / "metrics")[0] == 0
     from dnalm.methods import statistics
 
-    segmenter, data = load_segmenter(open_model(tmp_path / "m")), data_of()
+    segmenter = load_segmenter(open_model(tmp_path / "m"))
+    data = read_data(SegmentFinetuningOptions(RANDOM, *genome, output=tmp_path / "m", window=WINDOW), 12, None)
     inside, scores = [], []
     for contig, start, *_ in data.places[TEST].tolist():
         bases = data.bases(contig, start, start + WINDOW)
@@ -117,86 +104,6 @@ def test_a_frozen_backbone_stays_as_it_is(run_tool: Run, genome: tuple[Path, Pat
         same = [torch.equal(after[name], tensor) for name, tensor in shared.items() if name in after]
         assert len(same) > 8
         assert all(same) if backbone == "frozen" else not any(same)
-
-
-def test_no_base_is_on_two_sides_and_gaps_lie_between(data_of: Callable[..., SegmentData]) -> None:
-    for seed in range(5):
-        data = data_of(seed=seed)
-        sides = [spans(data.places[side]) for side in (TRAINING, VALIDATION, TEST)]
-        for number, own in enumerate(sides):
-            for other in sides[number + 1 :]:
-                nearest = min(max(start - end2, start2 - end) for start, end in own for start2, end2 in other)
-                assert nearest >= WINDOW
-        for side in (VALIDATION, TEST):
-            starts = sorted(data.places[side][:, 1])
-            assert max(np.diff(starts)) == WINDOW  # one block
-        assert len(data.places[TRAINING]) > 5 * len(data.places[TEST])
-
-
-def test_training_windows_move_within_what_they_cover_together(data_of: Callable[..., SegmentData]) -> None:
-    data = data_of()
-    covered = np.zeros(LENGTH + 1_000, dtype=bool)
-    for start in data.places[TRAINING][:, 1]:
-        covered[start : start + WINDOW] = True
-    for start, end in spans(data.places[TRAINING]):
-        assert covered[start:end].all()
-    assert data.places[TRAINING][:, 2:].max() == WINDOW // 2
-
-
-def test_windows_hold_no_n_and_reach_the_ends_of_stretches(tmp_path: Path, data_of: Callable[..., SegmentData]) -> None:
-    bases = "N" * 77 + "ACGT" * 500 + "NRN" + "AC" * 30 + "N" + "CAGT" * 600
-    (tmp_path / "n.fasta").write_text(f">chr1\n{bases}\n")
-    (tmp_path / "n.bed").write_text("".join(f"chr1\t{start}\t{start + 20}\tx\n" for start in range(0, 4_400, 97)))
-    data = data_of(genome=tmp_path / "n.fasta", annotation=tmp_path / "n.bed", test_fraction=0.0)
-    places = np.concatenate(data.places)
-    for contig, start, *_ in places.tolist():
-        assert "N" not in data.bases(contig, start, start + WINDOW)
-    assert data.counts["n"] == 77 + 3 + 1
-    assert data.counts["short"] == 60
-    windows = len(places) + data.counts["windows_between"]
-    assert windows == -(-2_000 // WINDOW) + -(-2_400 // WINDOW)
-
-
-def test_regions_bound_what_is_learnt(tmp_path: Path, data_of: Callable[..., SegmentData]) -> None:
-    (tmp_path / "r.bed").write_text("chr1\t1000\t5000\nchr1\t3000\t9000\n")
-    data = data_of(regions=tmp_path / "r.bed")
-    starts = np.concatenate(data.places)[:, 1]
-    assert (starts.min(), starts.max()) == (1_000, 9_000 - WINDOW)
-
-
-def test_contigs_may_have_other_usual_names(
-    tmp_path: Path, genome: tuple[Path, Path], data_of: Callable[..., SegmentData]
-) -> None:
-    usual = data_of()
-    (tmp_path / "other.bed").write_text(genome[1].read_text().replace("chr1", "1"))
-    (tmp_path / "r.bed").write_text(f"1\t0\t{usual.reference.lengths['chr1']}\n")
-    found = data_of(annotation=tmp_path / "other.bed", regions=tmp_path / "r.bed")
-    assert found.fingerprint() == usual.fingerprint()
-
-
-def test_every_side_has_every_feature_where_that_can_be(tmp_path: Path, data_of: Callable[..., SegmentData]) -> None:
-    """A rare feature lies at three places alone: blocks are put so that each side has one of them."""
-    (tmp_path / "f.bed").write_text(
-        "".join(f"chr1\t{start}\t{start + 30}\tcommon\n" for start in range(0, 11_000, 200))
-        + "".join(f"chr1\t{start}\t{start + 30}\trare\n" for start in (1_500, 6_000, 10_500))
-    )
-    for seed in range(3):
-        data = data_of(annotation=tmp_path / "f.bed", seed=seed)
-        for places in data.places:
-            labels = [data.labels(contig, start, start + WINDOW).any(axis=0) for contig, start, *_ in places.tolist()]
-            assert np.any(labels, axis=0).tolist() == [True, True]
-
-
-def test_frequencies_are_those_of_the_training_windows(data_of: Callable[..., SegmentData]) -> None:
-    data = data_of()
-    labels = [data.labels(contig, start, start + WINDOW) for contig, start, *_ in data.places[TRAINING].tolist()]
-    assert data.frequencies == pytest.approx(np.concatenate(labels).mean(axis=0))
-
-
-def test_a_small_genome_has_small_windows(data_of: Callable[..., SegmentData]) -> None:
-    assert data_of(window=None).window == 396  # a thirtieth of it, a multiple of 12
-    whole = data_of(window=None, genome=MITOCHONDRION, annotation=FEATURES)
-    assert (whole.window, whole.features) == (552, ["CDS", "rRNA", "tRNA"])
 
 
 def test_a_resumed_training_equals_one_that_was_not_interrupted(
@@ -271,26 +178,3 @@ def test_the_demo_segmenter_beats_the_base_rate_where_it_was_not_trained() -> No
     segmenter = load_segmenter(open_model(TEST_DATA / "segmenter.safetensors"))
     assert segmenter.stored.name == "dnalm-demo-segmenter"
     assert (TEST_DATA / "segmenter.safetensors").stat().st_size < 500_000
-
-
-def test_contigs_of_the_annotation_that_the_genome_lacks_are_counted(
-    tmp_path: Path, genome: tuple[Path, Path], data_of: Callable[..., SegmentData]
-) -> None:
-    (tmp_path / "more.bed").write_text(genome[1].read_text() + "chr7\t0\t10\tisland\n")
-    assert (
-        "contigs of the annotation that the genome lacks, left out: 1"
-        in data_of(annotation=tmp_path / "more.bed").account()
-    )
-
-
-def test_labels_follow_the_annotation() -> None:
-    options = SegmentFinetuningOptions(
-        RANDOM, MITOCHONDRION, FEATURES, output=Path("m"), window=600, features="tRNA,CDS"
-    )
-    data = read_data(options, 12, None)
-    found = data.labels(0, 3_200, 3_400)
-    assert data.features == ["tRNA", "CDS"]
-    assert np.flatnonzero(found[:, 0]).tolist() == list(range(29, 104))
-    assert np.flatnonzero(found[:, 1]).tolist() == list(range(106, 200))
-    with Reference(MITOCHONDRION) as reference:
-        assert data.bases(0, 10, 40) == reference.fetch("human_mitochondrion", 10, 40, "").bases
