@@ -2,19 +2,15 @@ import json
 import math
 import os
 import signal
-from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from conftest import TEST_DATA, Run
-from dnalm.methods.strands import reverse_complement
 from dnalm.models.presets import PRESETS
 from dnalm.models.registry import load_language_model
 from dnalm.models.sources import open_model
-from dnalm.tasks.pretraining_options import PretrainingOptions, filled
-from dnalm.tasks.pretraining_windows import read_windows
 
 MITOCHONDRION = TEST_DATA / "human_mitochondrion.fasta"
 SMALL = ("--window", 64, "--batch-size", 4, "--threads", 1, "--evaluate-every", 10)
@@ -117,64 +113,6 @@ def test_the_script_offers_the_presets_that_there_are() -> None:
     assert tuple(PRESETS) == dnalm_pretrain.PRESETS
 
 
-def overlapping_pieces(length: int = 60, step: int = 20) -> dict[int, str]:
-    """First base → bases of pieces of a contig, each of which shares bases with its neighbours."""
-    contig = "".join(np.random.default_rng(4).choice(list("ACGT"), 2_000))
-    return {first: contig[first : first + length] for first in range(0, 2_000 - length + 1, step)}
-
-
-def bedtools(first: int, bases: str) -> str:
-    return f">chr1:{first}-{first + len(bases)}\n{bases}"
-
-
-def bedtools_with_strands(first: int, bases: str) -> str:
-    strand, told = ("-", reverse_complement(bases)) if first % 40 else ("+", bases)
-    return f">peak_{first}::chr1:{first}-{first + len(bases)}({strand})\n{told}"
-
-
-def samtools(first: int, bases: str) -> str:
-    return f">chr1:{first + 1}-{first + len(bases)}\n{bases}"
-
-
-@pytest.mark.parametrize("split", ["random", "block", "record"])
-@pytest.mark.parametrize("named", [bedtools, bedtools_with_strands, samtools])
-def test_sequences_whose_names_tell_that_they_share_bases_are_on_one_side(
-    tmp_path: Path, named: Callable[[int, str], str], split: str
-) -> None:
-    """Windows of 30 bases: those of a piece do not overlap, those of neighbouring pieces do."""
-    pieces = overlapping_pieces()
-    (tmp_path / "s.fasta").write_text("\n".join(named(first, bases) for first, bases in pieces.items()) + "\n")
-    options = PretrainingOptions(tmp_path / "m", sequences=[tmp_path / "s.fasta"], window=30, split=split)  # type: ignore[arg-type]
-    windows = read_windows(filled(options))
-    contig = "".join(bases[:20] for bases in pieces.values()) + pieces[1_940][20:]
-    sides: dict[bool, set[int]] = {False: set(), True: set()}
-    for sequence, validates in zip(windows.sequences, windows.validates.tolist(), strict=True):
-        bases = sequence.decode()
-        place = max(contig.find(bases), contig.find(reverse_complement(bases)))
-        assert place >= 0
-        sides[validates] |= set(range(place, place + len(bases)))
-    assert sides[True]
-    assert sides[False]
-    assert not sides[True] & sides[False]
-
-
-def test_regions_that_call_a_contig_by_two_names_share_its_bases(tmp_path: Path) -> None:
-    pieces = overlapping_pieces(length=30, step=15)
-    contig = "".join(bases[:15] for bases in pieces.values()) + pieces[1_965][15:]
-    (tmp_path / "g.fasta").write_text(f">chr1\n{contig}\n")
-    lines = [f"{('chr1', '1')[number % 2]}\t{first}\t{first + 30}" for number, first in enumerate(pieces)]
-    (tmp_path / "r.bed").write_text("\n".join(lines) + "\n")
-    genome, regions = tmp_path / "g.fasta", tmp_path / "r.bed"
-    options = PretrainingOptions(tmp_path / "m", genome=genome, regions=regions, window=30, split="random")
-    windows = read_windows(filled(options))
-    places: dict[bool, set[int]] = {True: set(), False: set()}
-    for sequence, validates in zip(windows.sequences, windows.validates.tolist(), strict=True):
-        first = contig.find(sequence.decode())
-        places[validates] |= set(range(first, first + 30))
-    assert not places[True] & places[False]
-    assert windows.counts["windows_left_out_beside_validation"] >= windows.counts["validation_windows"]
-
-
 @pytest.mark.slow
 def test_bits_per_base_are_those_of_the_model_token_by_token(run_tool: Run, tmp_path: Path) -> None:
     (tmp_path / "s.fasta").write_text(">a\nACGTTGCAACGATNTACCGATAGGAT\n>b\nTTGACCATGACCAGTACCATTAGACAT\n")
@@ -193,29 +131,6 @@ def test_bits_per_base_are_those_of_the_model_token_by_token(run_tool: Run, tmp_
         ]
         found.append(sum(bits) / len(bits))
     assert any(abs(float(row["bits_per_base"]) - bits) < 1e-4 for bits in found)
-
-
-BASES = "ACGTTGCAACGATTACCGATAGGATCCATGACCAGTACCATTAGACATGGACCTTGA"
-CASED = BASES[:20].lower() + BASES[20:]
-
-
-@pytest.mark.parametrize("kind", ["fasta", "table", "regions"])
-def test_soft_masked_bases_weigh_less_wherever_they_come_from(tmp_path: Path, kind: str) -> None:
-    (tmp_path / "s.fasta").write_text(f">a\n{CASED}\n>b\n{BASES[::-1]}\n")
-    (tmp_path / "s.csv").write_text(f"text\n{CASED}\n{BASES[::-1]}\n")
-    length = len(BASES)
-    (tmp_path / "s.bed").write_text(f"a\t0\t{length}\tx\t0\t-\nb\t0\t{length}\n")
-    data = {
-        "fasta": {"sequences": [tmp_path / "s.fasta"]},
-        "table": {"sequences": [tmp_path / "s.csv"]},
-        "regions": {"genome": tmp_path / "s.fasta", "regions": tmp_path / "s.bed"},
-    }[kind]
-    options = PretrainingOptions(tmp_path / "m", **data, soft_masked_weight=0.5, split="record")  # type: ignore[arg-type]
-    windows = read_windows(filled(options))
-    assert windows.weights is not None
-    expected = [0.5] * 20 + [1.0] * (length - 20)
-    assert windows.weights[0].tolist() == (expected[::-1] if kind == "regions" else expected)
-    assert windows.weights[1].tolist() == [1.0] * length
 
 
 @pytest.mark.slow
