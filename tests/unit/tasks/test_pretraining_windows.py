@@ -191,6 +191,36 @@ def test_regions_that_call_a_contig_by_two_names_share_its_bases(tmp_path: Path)
     assert windows.counts["windows_left_out_beside_validation"] >= windows.counts["validation_windows"]
 
 
+def test_regions_of_both_strands_share_their_bases(tmp_path: Path, bases_of: Callable[[int], str]) -> None:
+    """Windows of a region on the other strand begin at its end: of 75 bases, two of 30, and 15 at its start are left."""
+    contig = bases_of(2_000)
+    (tmp_path / "g.fasta").write_text(f">chr1\n{contig}\n")
+    firsts = range(0, 1_925, 25)
+    lines = [f"chr1\t{first}\t{first + 75}\tx\t0\t{'+-'[first // 25 % 2]}" for first in firsts]
+    (tmp_path / "r.bed").write_text("\n".join(lines) + "\n")
+    genome, regions = tmp_path / "g.fasta", tmp_path / "r.bed"
+    options = PretrainingOptions(tmp_path / "m", genome=genome, regions=regions, window=30, split="random")
+    windows = read_windows(filled(options))
+    sides: dict[bool, set[int]] = {True: set(), False: set()}
+    for sequence, validates in zip(windows.sequences, windows.validates.tolist(), strict=True):
+        bases = sequence.decode()
+        first = max(contig.find(bases), contig.find(reverse_complement(bases)))
+        sides[validates] |= set(range(first, first + 30))
+    assert sides[True]
+    assert sides[False]
+    assert not sides[True] & sides[False]
+
+
+@pytest.mark.parametrize("names", [("chr1:0-30", "chr1:10-40"), ("peak", "chr1:0-40")])
+def test_sequences_whose_names_tell_no_place_of_theirs_share_none(
+    tmp_path: Path, bases_of: Callable[[int], str], names: tuple[str, str]
+) -> None:
+    """A name that tells of fewer bases than the sequence has, or a name of its own."""
+    (tmp_path / "s.fasta").write_text("".join(f">{name}\n{bases_of(40)}\n" for name in names))
+    found = read(tmp_path / "s.fasta", window=40, split="random")
+    assert (len(found.sequences), found.counts["windows_left_out_beside_validation"]) == (2, 0)
+
+
 # Weights of soft-masked bases
 
 
@@ -215,6 +245,13 @@ def test_soft_masked_bases_weigh_less_wherever_they_come_from(tmp_path: Path, ki
     expected = [0.5] * 20 + [1.0] * (length - 20)
     assert windows.weights[0].tolist() == (expected[::-1] if kind == "regions" else expected)
     assert windows.weights[1].tolist() == [1.0] * length
+
+
+def test_weights_stay_with_their_windows_where_others_are_left_out(tmp_path: Path) -> None:
+    path = fasta(tmp_path / "s", BASES, BASES, CASED[::-1])
+    found = read(path, soft_masked_weight=0.0, split="record", window=60)
+    assert found.weights is not None
+    assert [weights.tolist() for weights in found.weights] == [[1.0] * 57, [1.0] * 37 + [0.0] * 20]
 
 
 # Account and fingerprint
