@@ -227,7 +227,7 @@ def test_an_ended_job_leaves_nothing(tmp_path: Path) -> None:
     results = tmp_path / "results"
     results.mkdir()
     command = [sys.executable, REPOSITORY / "scripts" / "dnalm_score_variants.py", "--variants", variants]
-    command += ["--reference", GENOME, "--model", TEST_DATA / "random_model.safetensors", "--threads", "1"]
+    command += ["--reference", GENOME, "--model", TEST_DATA / "planted_model.safetensors", "--threads", "1"]
     command += ["--output-table", results / "t", "--output-vcf", results / "v"]
     job = subprocess.Popen(list(map(str, command)), text=True, stdout=subprocess.PIPE)
     deadline = time.monotonic() + 240

@@ -71,7 +71,7 @@ def check_close(one: NDArray[np.floating[Any]], two: NDArray[np.floating[Any]], 
 
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
 def test_two_processes_score_as_one_does(tmp_path: Path, dtype: str) -> None:
-    genome, model = TEST_DATA / "human_mitochondrion.fasta", TEST_DATA / "random_model.safetensors"
+    genome, model = TEST_DATA / "human_mitochondrion.fasta", TEST_DATA / "planted_model.safetensors"
     given = ("--saturation", TEST_DATA / "transfer_rna.bed", "--reference", genome, "--model", model, "--dtype", dtype)
     paths = [tmp_path / f"{processes}.tsv" for processes in (1, 2)]
     one, two = (
@@ -143,7 +143,7 @@ def works(pid: int) -> bool:
 def started(sequences: Path, results: Path) -> "tuple[subprocess.Popen[str], list[int]]":
     """Start a job and return with its processes when it has written its first results."""
     results.mkdir()
-    model = TEST_DATA / "random_model.safetensors"
+    model = TEST_DATA / "planted_model.safetensors"
     given = ("--sequences", sequences, "--model", model, "--output", results / "x", "--summary", results / "x.tsv")
     command = [sys.executable, REPOSITORY / "scripts" / "dnalm_embed.py", *given, "--threads", "1", "--processes", "2"]
     job = subprocess.Popen(
