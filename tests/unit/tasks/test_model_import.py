@@ -15,7 +15,6 @@ import torch
 import transformers
 from conftest import ARCHITECTURES, REPOSITORY, SIZES, TEST_DATA, Run
 from dnalm.models.heads import PooledClassifier, load_classifier
-from dnalm.models.model_file import write_model_file
 from dnalm.models.registry import load_language_model
 from dnalm.models.sources import open_model
 from safetensors.torch import load_file, save_file
@@ -307,25 +306,6 @@ def test_both_say_where_a_model_comes_from(run_tool: Run, nameless: Callable[[Pa
         assert line.replace(": ", "\t", 1) in (tmp_path / table).read_text().splitlines()
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("name", ["../stolen.json", "/", "model.safetensors", "config.json", "run.py"])
-def test_a_model_file_names_no_files_but_a_tokenizers(
-    run_tool: Run, random_model: Path, tmp_path: Path, name: str
-) -> None:
-    stored = open_model(random_model)
-    strange = str(tmp_path / "stolen.txt") if name == "/" else name
-    tokenizer = stored.tokenizer | {strange: "mine"}
-    write_model_file(tmp_path / "model", stored.read_tensors(), stored.config, tokenizer, name="hostile")
-    before = sorted(tmp_path.rglob("*"))
-    code, _, error = run_tool(
-        "export_model", "--model", tmp_path / "model", "--output-directory", tmp_path / "exported"
-    )
-    assert code == 1
-    assert f"has the file '{strange[:80]}" in error
-    assert "which none has; use an intact model." in error
-    assert sorted(tmp_path.rglob("*")) == before
-
-
 @pytest.mark.parametrize("said", ["no JSON", "[]", '{"licence": 1}', '{"labels": [1]}', '{"path": "/etc"}'])
 def test_a_damaged_origin_is_refused(
     run_tool: Run, nameless: Callable[[Path], Nameless], tmp_path: Path, said: str
@@ -359,46 +339,6 @@ def test_a_decoder_tied_to_the_embeddings_is_counted_once(
     shapes = {name: tensor.numel() for name, tensor in open_model(tmp_path / "model").read_tensors().items()}
     expected = sum(count for name, count in shapes.items() if name != "cls.predictions.decoder.weight")
     assert f"parameters: {expected:,}" in out
-
-
-@pytest.mark.slow
-def test_a_folder_with_files_in_it_is_left_alone(run_tool: Run, random_model: Path, tmp_path: Path) -> None:
-    (tmp_path / "kept").write_text("mine")
-    code, _, error = run_tool("export_model", "--model", random_model, "--output-directory", tmp_path)
-    assert code == 1
-    assert "has files in it already; choose a new or an empty one." in error
-    assert (tmp_path / "kept").read_text() == "mine"
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("place", ["link", "file", "nowhere/folder", "model/inside", "x" * 300, "."])
-def test_a_folder_that_may_not_be_made_is_refused_in_a_sentence(
-    run_tool: Run, model_folder: ModelFolder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, place: str
-) -> None:
-    shutil.copytree(model_folder("bert"), tmp_path / "model")
-    (tmp_path / "link").symlink_to(tmp_path / "no" / "where")
-    (tmp_path / "file").write_text("mine")
-    (tmp_path / "here").mkdir()
-    monkeypatch.chdir(tmp_path / "here" if place == "." else tmp_path)
-    before = sorted(tmp_path.rglob("*"))
-    code, _, error = run_tool("export_model", "--model", tmp_path / "model", "--output-directory", place)
-    assert code == 1
-    assert error.count("\n") == 1
-    assert error.startswith("dnalm_export_model: ")
-    assert sorted(tmp_path.rglob("*")) == before
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("name", ["exported", "exported/summary"])
-def test_a_summary_in_the_place_of_the_export_is_refused(
-    run_tool: Run, model_folder: ModelFolder, tmp_path: Path, name: str
-) -> None:
-    (tmp_path / "exported").mkdir()
-    arguments = ["--model", model_folder("bert"), "--output-directory", tmp_path / "exported"]
-    code, _, error = run_tool("export_model", *arguments, "--summary", tmp_path / name)
-    assert code == 1
-    assert "which is to be made; choose another" in error
-    assert not list((tmp_path / "exported").iterdir())
 
 
 @pytest.mark.slow
