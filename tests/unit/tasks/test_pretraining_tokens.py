@@ -110,7 +110,7 @@ def test_other_strands_are_of_what_trains(kmers: LanguageModel) -> None:
 def test_a_token_weighs_as_much_as_its_bases_on_average(kmers: LanguageModel) -> None:
     """On the other strand the weights are turned as well; 0 would be a token that is not predicted at all."""
     options = replace(USUAL, reverse_complement=True)
-    weights = [[1, 1, 0.25, 0, 0, 0, 0.5], [1] * 6]
+    weights = [[1.0, 1.0, 0.25, 0.0, 0.0, 0.0, 0.5], [1.0] * 6]
     (training, other), validation = tokenized(options, kmers, windows("ACGTTGC", "GGGCCC", weights=weights))
     assert other is not None
     assert training.weights[1:].tolist() == pytest.approx([0.75, 1e-6, 0.5])
