@@ -1,3 +1,5 @@
+"""Embedding from the entry script: vectors, formats, windows, strands, and what is told."""
+
 import json
 import os
 import re

@@ -1,3 +1,5 @@
+"""Prediction from the entry script: labels and values of sequences and regions, by models of our own and published ones."""
+
 import re
 from collections.abc import Callable
 from dataclasses import replace

@@ -1,3 +1,5 @@
+"""Pretraining from the entry script: what is learnt, logged and written, and how a job goes on."""
+
 import json
 import math
 import os

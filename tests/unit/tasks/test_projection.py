@@ -1,3 +1,5 @@
+"""Maps of embeddings from the entry script: coordinates, labels, pictures, and what is told."""
+
 import json
 import re
 import subprocess
