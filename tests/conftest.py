@@ -102,6 +102,7 @@ Run = Callable[..., tuple[int, str, str]]
 SHARED_SERVERS = {"archives", "galaxy"}
 
 
+@pytest.hookimpl(tryfirst=True)  # before xdist looks for groups
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Keep the tests that share a server in one of the processes that run tests."""
     for item in items:
