@@ -17,7 +17,7 @@ MADE_APART := $(foreach name,toolshed pulsar,$(ENVIRONMENTS)/$(name)/.made)
 PIP_QUIET := --quiet --disable-pip-version-check --no-input
 
 # Tests that share a running Galaxy stay in one process, the others are shared out.
-PYTEST := $(TOOLS)/python -m pytest --numprocesses=$(PROCESSES) --maxprocesses=8 --dist=loadgroup
+PYTEST := $(TOOLS)/python -m pytest --numprocesses=$(PROCESSES) --maxprocesses=8 --dist=loadscope
 # Prints the seconds that a command took: $(call timed,What it is) command
 timed = TIMEFORMAT='[%1R s] $(1)'; time
 
