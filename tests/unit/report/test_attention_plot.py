@@ -1,4 +1,4 @@
-"""Attention maps in pixels, and what stands in the picture of them."""
+"""Attention maps in pixels, and the texts and axes of their picture."""
 
 import json
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""Groups of numbers and curves of labels: what stands in the pictures."""
+"""Pictures of groups and of curves: their texts, axes and points."""
 
 import json
 from collections.abc import Callable

@@ -45,7 +45,7 @@ class KmerRepresentation:
 
 
 class OneHotRepresentation:
-    """The letters themselves: one vector a base, or one of all bases for sequences of one length."""
+    """The letters themselves: one vector per base, or one of all bases for sequences of one length."""
 
     def __init__(self, per_base: bool, both_strands: bool) -> None:
         self._per_base, self._both_strands = per_base, both_strands

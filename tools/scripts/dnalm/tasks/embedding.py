@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dnalm.engine.baseline_representations import KmerRepresentation, OneHotRepresentation
-from dnalm.engine.embedded import Embedded
+from dnalm.engine.embedded import Embedded, Representation
 from dnalm.engine.processes import Crew, in_this_process
 from dnalm.errors import UserError
 from dnalm.formats.embeddings_file import WRITERS
@@ -83,7 +83,7 @@ def _embedder(options: EmbeddingOptions) -> Embedder:
         from dnalm.tasks.embedding_with_model import model_embedder
 
         return model_embedder(options)
-    baseline: KmerRepresentation | OneHotRepresentation
+    baseline: Representation
     if options.representation == "kmer":
         baseline = KmerRepresentation(options.k, options.both_strands)
     else:

@@ -244,7 +244,7 @@ def _map(vectors: NDArray[np.float32], options: ProjectionOptions) -> Map:
         recipe += f", {_said_setting(settings, options)}"
         print(f"{NAMES[options.method]} of {records:,} records: {recipe}", flush=True)
         if options.method == "tsne" and records > MANY_FOR_TSNE:
-            print("t-SNE takes about half an hour for 100,000 records; UMAP takes two minutes", flush=True)
+            print("t-SNE takes about half an hour for 100,000 records; UMAP is faster", flush=True)
     points = PROJECTIONS[options.method](components.scores, settings)
     return Map(points, (first, second), recipe, explained)
 
