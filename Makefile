@@ -28,7 +28,7 @@ help:
 	@echo "make demo    run the suite in a real Galaxy on demo data; results in demo-results/"
 	@echo "make demo-model  train the demo model anew, on a cut of human chr1, and compare it with Markov chains"
 	@echo "make serve   keep a Galaxy with the suite open for you"
-	@echo "make quick   lint what changed, and the fast tests: the loop while you work (two minutes)"
+	@echo "make quick   lint what changed, and the fast tests: the loop while you work (a minute)"
 	@echo "make test    all checks and tests (half an hour on 2 cores)"
 	@echo "make test-tutorial  every step of the tutorial in a real Galaxy, and the whole demo"
 	@echo "make test-shed     the same tests with the suite installed from a Tool Shed of this machine"

@@ -94,7 +94,7 @@ def serving(port: int = 0) -> Iterator[EndpointServer]:
     server = ThreadingHTTPServer(("127.0.0.1", port), EndpointHandler)
     server.daemon_threads = True
     endpoint.url = f"http://127.0.0.1:{server.server_address[1]}"
-    thread = threading.Thread(target=server.serve_forever, args=(0.05,), daemon=True)
+    thread = threading.Thread(target=server.serve_forever, args=(0.005,), daemon=True)
     thread.start()
     try:
         yield endpoint

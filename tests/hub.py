@@ -113,7 +113,7 @@ def serving() -> Iterator[Hub]:
     HubHandler.hub = hub
     servers = [ThreadingHTTPServer(("127.0.0.1", 0), HubHandler) for _ in range(2)]
     hub.url, hub.storage_url = (f"http://127.0.0.1:{server.server_address[1]}" for server in servers)
-    threads = [threading.Thread(target=server.serve_forever, args=(0.05,), daemon=True) for server in servers]
+    threads = [threading.Thread(target=server.serve_forever, args=(0.005,), daemon=True) for server in servers]
     for thread in threads:
         thread.start()
     try:

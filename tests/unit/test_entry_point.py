@@ -109,6 +109,7 @@ def test_a_tool_without_a_model_has_no_options_of_one() -> None:
     assert "--device" not in options
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("script", SCRIPTS, ids=lambda script: script.stem)
 def test_help_needs_no_heavy_import(script: Path) -> None:
     """Looking at a tool's options, as Galaxy does for every version command, must not wait for torch."""

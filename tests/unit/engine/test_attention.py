@@ -43,6 +43,7 @@ def test_heads_are_read_from_a_text(random_model: Path) -> None:
     assert str(Head(2, 3)) == "2.3"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("text", ["", "1", "1.1;2.1", "1.1,", "-1.1", "*.1", "last", "1.1.1"])
 def test_a_text_that_is_no_list_of_heads_is_refused(model: LanguageModel, text: str) -> None:
     with pytest.raises(UserError, match=r"are no list of layer\.head such as 1\.4,7\.10"):

@@ -143,6 +143,7 @@ def test_greedy_generation_takes_the_likeliest_token(model_folder: ModelFolder, 
     assert found.bases == expected[:40]
 
 
+@pytest.mark.slow
 def test_a_low_temperature_draws_likelier_sequences(model_folder: ModelFolder) -> None:
     model = loaded(model_folder("llama"))
     means = [

@@ -97,6 +97,7 @@ def test_a_tokenizer_json_that_pads_on_the_left_makes_no_pads() -> None:
     assert mask.tolist() == [[1, 1, 0, 0], [1, 1, 1, 1]]
 
 
+@pytest.mark.slow
 def test_every_piece_is_reported_once(model: LanguageModel) -> None:
     done: list[int] = []
     run(model, pieces_of(model), 300, done.extend)
@@ -115,6 +116,7 @@ def memory_for(tokens: int, model: LanguageModel, monkeypatch: pytest.MonkeyPatc
     monkeypatch.setattr(model, "hidden_states", limited)
 
 
+@pytest.mark.slow
 def test_a_batch_too_large_for_the_gpu_is_halved(model: LanguageModel, monkeypatch: pytest.MonkeyPatch) -> None:
     pieces = pieces_of(model)
     expected = run(model, pieces, 100_000)

@@ -61,6 +61,7 @@ def test_distributions_are_those_of_one_forward_pass_per_row(tiny_model: Make, r
     assert len(done) == 2
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("planned", [1, 10**6])
 @pytest.mark.parametrize("kind", ["letters", "byte pairs"])
 def test_pseudo_likelihoods_mask_each_token_alone(
@@ -91,6 +92,7 @@ def test_a_window_of_n_has_no_pseudo_likelihoods(tiny_model: Make) -> None:
     assert [len(values) for values in found] == [0, 3, 0]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("front", [True, False], ids=["a start token", "no start token"])
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("reads", ["causal", "windowed causal"])

@@ -110,6 +110,7 @@ CASES: dict[str, dict[str, Any]] = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("case", CASES)
 def test_equals_the_definition(model: LanguageModel, case: str) -> None:
     choices = replace(ModelChoices(layers=(3,)), **CASES[case])

@@ -104,6 +104,7 @@ def test_kmers_give_every_snv_a_masked_score_and_byte_pairs_do_not(tiny_model: M
     assert not np.isnan(column(found, "pll")).any()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("pooling", ["max", "mean", "center"])
 @pytest.mark.parametrize(("representation", "layer"), [("hidden", -1), ("hidden", 1), ("logits", -1)])
 @pytest.mark.parametrize(("reads", "kind"), EVERY_MODEL)
@@ -152,6 +153,7 @@ def test_a_score_does_not_depend_on_batch_order_or_neighbours(tiny_model: Make, 
     assert [one.status for one in together] == [one.status for one in alone]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("reads", "kind"), EVERY_MODEL)
 def test_swapping_the_alleles_and_the_genome_turns_the_sign(tiny_model: Make, reads: str, kind: str) -> None:
     swapped = []

@@ -100,6 +100,7 @@ def one_by_one(model: LanguageModel, batches: TrainingBatches) -> tuple[float, i
     return nats, tokens, bases
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("architecture", "batching"),
     [

@@ -35,6 +35,7 @@ def contigs() -> dict[str, NDArray[np.float32]]:
     return {name: random_values(generator, length) for name, length in lengths.items()}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("chunk", [1_000, 1_000_000])
 def test_values_are_read_again_by_position(tmp_path: Path, contigs: dict[str, NDArray[np.float32]], chunk: int) -> None:
     write(tmp_path / "x.bw", contigs, chunk)

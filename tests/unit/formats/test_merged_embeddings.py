@@ -48,6 +48,7 @@ def rows(path: Path, kind: str) -> tuple[list[str], list[int], np.ndarray, dict[
     return table["id"].to_pylist(), table["length"].to_pylist(), vectors, said
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("most_rows", [1, 3, 8_192])
 @pytest.mark.parametrize("cuts", [[], [3], [1, 5, 6]])

@@ -51,6 +51,7 @@ def test_lower_case_is_told_if_asked_for(tmp_path: Path) -> None:
     assert cased.soft_masked.tolist() == [False, False, True, True]
 
 
+@pytest.mark.slow
 def test_long_tables_are_read_in_parts_to_their_end(tmp_path: Path) -> None:
     (tmp_path / "t").write_text("text\n" + "ACGT\n" * 25_000)
     records = list(read_sequence_table(tmp_path / "t"))
@@ -71,6 +72,7 @@ def test_what_cannot_be_read_is_no_table(tmp_path: Path) -> None:
     assert not is_table(tmp_path / "cut")
 
 
+@pytest.mark.slow
 def test_a_table_cut_short(tmp_path: Path) -> None:
     content = "text,label\n" + "".join(f"{'ACGT' * (number % 50 + 1)},{number}\n" for number in range(60_000))
     (tmp_path / "t").write_bytes(gzip.compress(content.encode())[:-3_000])

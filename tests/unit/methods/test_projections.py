@@ -84,6 +84,7 @@ def test_groups_stay_together_and_equal_seeds_give_equal_maps(vectors: np.ndarra
     assert value > 0.5
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("method", [umap, tsne])
 @pytest.mark.parametrize("records", [3, 4, 5, 8])
 def test_few_records_have_a_map(vectors: np.ndarray, method: Method, records: int) -> None:
@@ -102,6 +103,7 @@ def test_vectors_along_one_line_have_a_map(method: Method) -> None:
     assert np.isfinite(points).all()
 
 
+@pytest.mark.slow
 def test_equal_records_lie_together_on_a_umap() -> None:
     """As many equal ones as neighbours: none is a neighbour of itself."""
     vectors = np.repeat(np.random.default_rng(0).normal(size=(4, 6)), 20, axis=0).astype(np.float32)

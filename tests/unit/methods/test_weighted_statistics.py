@@ -21,6 +21,7 @@ def of_repeated(name: str, arrays: tuple[np.ndarray, ...], weights: np.ndarray) 
     return getattr(statistics, name)(*repeated)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", STATISTICS_OF_ROWS)
 def test_a_resample_has_the_statistic_of_its_repeated_rows(name: str) -> None:
     generator = np.random.default_rng(0)

@@ -43,6 +43,7 @@ def numbers(classifier: Classifier) -> torch.Tensor:
         return classifier.logits(torch.from_numpy(encoding.ids).long()[None], None, weights)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("architecture", ALL)
 def test_every_linear_layer_of_a_layer_is_adapted(model_folder: Callable[[str], Path], architecture: str) -> None:
     model = classifier_of(model_folder, architecture).model
@@ -61,6 +62,7 @@ def test_every_architecture_has_targets() -> None:
     assert TARGETS.keys() == ours | set(transformers_names.ARCHITECTURES)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("architecture", ALL)
 def test_merged_weights_give_the_adapted_models_numbers_and_leave_no_trace(
     model_folder: Callable[[str], Path], architecture: str, tmp_path: Path

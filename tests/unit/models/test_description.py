@@ -32,6 +32,7 @@ def rewritten(
     return open_model(path)
 
 
+@pytest.mark.slow
 def test_a_masked_language_model_is_described(model_folder: ModelFolder) -> None:
     facts = describe(open_model(model_folder("bert")))
     assert facts.pop("name").startswith("bert")
@@ -55,6 +56,7 @@ def test_a_masked_language_model_is_described(model_folder: ModelFolder) -> None
     }
 
 
+@pytest.mark.slow
 def test_a_decoder_that_is_stored_twice_is_counted_once() -> None:
     stored = open_model(PARITY / "dnabert2")
     shapes = {name: int(np.prod(info.shape)) for name, info in stored.tensors.items()}
@@ -62,6 +64,7 @@ def test_a_decoder_that_is_stored_twice_is_counted_once() -> None:
     assert describe(stored)["parameters"] == f"{sum(shapes.values()):,}"
 
 
+@pytest.mark.slow
 def test_a_decoder_of_its_own_is_counted_and_buffers_are_not(model_folder: ModelFolder, tmp_path: Path) -> None:
     stored = open_model(model_folder("llama"))
     buffers = {"model.layers.0.self_attn.rotary_emb.inv_freq": torch.ones(4)}
@@ -70,6 +73,7 @@ def test_a_decoder_of_its_own_is_counted_and_buffers_are_not(model_folder: Model
     assert describe(with_buffers)["parameters"] == f"{count:,}"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "head", "labels"),
     [
@@ -83,6 +87,7 @@ def test_heads_and_labels_are_named(name: str, head: str, labels: str | None) ->
     assert (facts["head"], facts.get("labels")) == (head, labels)
 
 
+@pytest.mark.slow
 def test_a_model_without_a_head_names_its_features_and_origin() -> None:
     stored = open_model(PARITY / "nt_v2")
     bare = {name: info for name, info in stored.tensors.items() if not name.startswith("lm_head.")}

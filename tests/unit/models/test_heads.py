@@ -76,6 +76,7 @@ def trained(classifier: Classifier) -> Classifier:
     return classifier
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("architecture", EVERY_ARCHITECTURE)
 def test_a_trained_head_is_read_as_it_was_written(folder_of: ModelFolder, tmp_path: Path, architecture: str) -> None:
     stored = open_model(folder_of(architecture))
@@ -92,6 +93,7 @@ def test_a_trained_head_is_read_as_it_was_written(folder_of: ModelFolder, tmp_pa
     torch.testing.assert_close(together, alone(again, SEQUENCES), rtol=1e-5, atol=1e-5)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("architecture", EVERY_ARCHITECTURE)
 def test_a_pooled_head_reads_the_mean_of_the_embeddings_of_bases(folder_of: ModelFolder, architecture: str) -> None:
     classifier = new_classifier(open_model(folder_of(architecture)), HeadFacts("classify", LABELS), seed=1)
@@ -107,6 +109,7 @@ def test_a_pooled_head_reads_the_mean_of_the_embeddings_of_bases(folder_of: Mode
         torch.testing.assert_close(classifier.of_vectors(mean), logits, rtol=1e-5, atol=1e-5)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("architecture", EVERY_ARCHITECTURE)
 def test_a_model_with_a_head_is_a_language_model_as_well(
     folder_of: ModelFolder, tmp_path: Path, architecture: str
@@ -163,6 +166,7 @@ def published(architecture: str, folder: Path, tokenizer_of: Path, **settings: A
     return folder
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("architecture", ARCHITECTURES)
 def test_a_published_classifier_equals_plain_transformers(
     model_folder: ModelFolder, tmp_path: Path, architecture: str
@@ -244,6 +248,7 @@ def test_a_mistral_dna_gives_the_logits_of_plain_transformers(tmp_path: Path) ->
         torch.testing.assert_close(found, expected, rtol=0, atol=1e-4)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("architecture", EVERY_ARCHITECTURE)
 def test_a_language_model_is_no_classifier(folder_of: ModelFolder, architecture: str) -> None:
     with pytest.raises(NoClassifier, match="has no head that classifies or regresses; fine-tune it"):
@@ -308,6 +313,7 @@ DAMAGES: dict[str, tuple[Change, str]] = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("case", DAMAGES)
 def test_a_damaged_head_is_refused(folder_of: ModelFolder, tmp_path: Path, case: str) -> None:
     change, sentence = DAMAGES[case]

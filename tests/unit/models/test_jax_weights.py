@@ -86,6 +86,7 @@ def test_nothing_of_a_file_is_run(tmp_path: Path, place: str) -> None:
     assert not (tmp_path / "model.safetensors").exists()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("content", "sentence"),
     [

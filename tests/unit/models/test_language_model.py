@@ -31,6 +31,7 @@ def padded(encodings: list[Encoding], pad_id: int) -> tuple[torch.Tensor, torch.
     return input_ids, attention_mask
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("architecture", ARCHITECTURES)
 def test_hidden_states_of_every_layer_equal_plain_transformers(model_folder: ModelFolder, architecture: str) -> None:
     folder = model_folder(architecture)
@@ -48,6 +49,7 @@ def test_hidden_states_of_every_layer_equal_plain_transformers(model_folder: Mod
                 torch.testing.assert_close(everything[layer], expected[layer], rtol=1e-5, atol=1e-5)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("architecture", ARCHITECTURES)
 def test_padding_does_not_change_hidden_states(model_folder: ModelFolder, architecture: str) -> None:
     model = load_language_model(open_model(model_folder(architecture)))
@@ -62,6 +64,7 @@ def test_padding_does_not_change_hidden_states(model_folder: ModelFolder, archit
                 torch.testing.assert_close(together[layer][row, : len(encoding)], alone[layer][0], rtol=1e-5, atol=1e-5)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("architecture", ARCHITECTURES)
 def test_padding_on_the_left_changes_only_positions_counted_from_the_edge(
     model_folder: ModelFolder, architecture: str
@@ -86,6 +89,7 @@ def test_padding_on_the_left_changes_only_positions_counted_from_the_edge(
     assert (worst > 0.1) if architecture in POSITIONS_FROM_THE_EDGE else (worst < 1e-5)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("architecture", ARCHITECTURES)
 def test_logits_equal_plain_transformers(model_folder: ModelFolder, architecture: str) -> None:
     folder = model_folder(architecture)
@@ -103,6 +107,7 @@ def some_tokens(input_ids: torch.Tensor) -> torch.Tensor:
     return torch.tensor([[2, 0, 1], [0, 0, 2], [input_ids.shape[1] - 1, 3, 3], [1, 1, 1]])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("architecture", [*ARCHITECTURES, "nt_v2", "dnabert2"])
 def test_the_head_of_some_tokens_gives_their_logits(model_folder: ModelFolder, architecture: str) -> None:
     own = REPOSITORY / "tests" / "parity" / "data" / architecture
@@ -120,6 +125,7 @@ def test_the_head_of_some_tokens_gives_their_logits(model_folder: ModelFolder, a
 CAUSAL = [name for name, (class_name, _) in ARCHITECTURES.items() if "MaskedLM" not in class_name]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("architecture", CAUSAL)
 def test_a_common_prefix_is_read_once(model_folder: ModelFolder, architecture: str) -> None:
     """The cache of a prefix, copied for each sequence, gives the logits of the whole; pads on the right change nothing."""
@@ -140,6 +146,7 @@ def test_a_common_prefix_is_read_once(model_folder: ModelFolder, architecture: s
             torch.testing.assert_close(found[row, : len(end)], expected, rtol=1e-4, atol=1e-5)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("architecture", ARCHITECTURES)
 def test_attention_maps_equal_plain_transformers_and_their_rows_add_up_to_1(
     model_folder: ModelFolder, architecture: str
@@ -201,6 +208,7 @@ def test_a_head_without_norm_is_an_error(model_folder: ModelFolder, architecture
         model.head_norm(ids, None)
 
 
+@pytest.mark.slow
 def test_layers_above_the_highest_asked_for_are_not_computed(model_folder: ModelFolder) -> None:
     model = load_language_model(open_model(model_folder("bert")))
     called: list[int] = []

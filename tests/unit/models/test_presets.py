@@ -38,6 +38,7 @@ def test_the_tutorials_model_has_its_parameters_in_float32() -> None:
     assert {parameter.dtype for parameter in model.with_head.parameters()} == {torch.float32}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("preset", PARAMETERS)
 def test_every_presets_model_can_be_made_and_has_float32_weights(preset: str) -> None:
     """With a vocabulary of its own size; weights without memory."""

@@ -153,6 +153,7 @@ def test_every_choice_is_near_float32(
     assert (TOKENS_COSINE if choices.get("pooling") in ("cls", "none") else USUAL_COSINE) < measured < 1
 
 
+@pytest.mark.slow
 def test_a_vector_does_not_depend_on_order_company_threads_or_batch_size(
     prepared: Callable[..., tuple[ModelRepresentation, float]],
 ) -> None:
@@ -165,6 +166,7 @@ def test_a_vector_does_not_depend_on_order_company_threads_or_batch_size(
         np.testing.assert_array_equal(vectors(prepared(machine)[0], SEQUENCES), together)
 
 
+@pytest.mark.slow
 def test_both_strands_are_averaged(prepared: Callable[..., tuple[ModelRepresentation, float]]) -> None:
     turned = [reverse_complement(bases) for bases in SEQUENCES]
     one, other = (np.stack(vectors(prepared()[0], given)) for given in (SEQUENCES, turned))

@@ -31,6 +31,7 @@ BACKBONES = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", BACKBONES)
 def test_a_new_segmenter_has_any_model_of_kmers_as_backbone(name: str, tmp_path: Path) -> None:
     path, window = BACKBONES[name]

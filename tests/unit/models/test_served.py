@@ -142,6 +142,7 @@ def test_the_token_is_sent_only_where_it_is_taken(
     assert endpoint.asked[0].token == sent
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("fault", "count", "outcome", "sentence"),
     [
@@ -179,6 +180,7 @@ def test_every_other_answer_has_an_outcome(
     assert len(endpoint.asked) == 1
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("fault", "wait"),
     [

@@ -43,6 +43,7 @@ def test_kmers_follow_the_rule(k: int, vocabulary: list[str]) -> None:
         assert [vocabulary[token] for token in encoding.ids[1:]] == covered[1:]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("settings", [{}, {"eos_token": "<unk>"}])
 @pytest.mark.parametrize("vocabulary", [VOCABULARY, [word for word in VOCABULARY if word != "<cls>"]])
 @pytest.mark.parametrize("at_once", [3, 7, 8, 20, 100])

@@ -39,6 +39,7 @@ def test_every_architecture_that_is_read_is_tested() -> None:
     )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("architecture", ["bert", "esm-absolute", "mixtral"])
 def test_a_model_without_head_gives_the_same(model_folder: ModelFolder, tmp_path: Path, architecture: str) -> None:
     folder = model_folder(architecture)
@@ -158,6 +159,7 @@ REFUSED: dict[str, tuple[str, Change, str]] = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("case", REFUSED)
 def test_a_model_whose_parts_do_not_fit_is_refused(model_folder: ModelFolder, tmp_path: Path, case: str) -> None:
     architecture, change, sentence = REFUSED[case]

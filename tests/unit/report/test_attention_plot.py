@@ -50,6 +50,7 @@ def test_each_map_is_over_the_bases_of_its_sequence(tmp_path: Path, figures: lis
     assert (figures[0].get_suptitle(), figures[0].get_supxlabel()) == ("a note", "Attended base")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("count", "heads", "shape"), [(1, 1, (1, 1)), (4, 2, (2, 2)), (6, 6, (1, 6)), (7, 7, (2, 4)), (5, 1, (2, 4))]
 )

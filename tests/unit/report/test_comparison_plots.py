@@ -198,6 +198,7 @@ def test_sixteen_curves_are_shown_and_long_ones_thinned(figures: list[Any], tmp_
         assert (x[0], x[-1]) == (0, 1)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["violin", "box", "ecdf"])
 def test_equal_groups_are_equal_bytes_that_say_what_was_run(tmp_path: Path, kind: str) -> None:
     for name in ("one", "two"):

@@ -96,6 +96,7 @@ def test_a_long_title_is_broken_into_lines(tmp_path: Path) -> None:
     assert all(len(text) < 80 for text in letters(tmp_path / "x"))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("points", "named"), [(MOST_SHAPES, 16), (MOST_SHAPES + 1, 8)])
 def test_the_rarest_of_many_categories_are_grey_together(tmp_path: Path, points: int, named: int) -> None:
     assert named_categories(points) == named

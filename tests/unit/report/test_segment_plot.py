@@ -123,6 +123,7 @@ def test_everything_is_named_and_long_names_are_cut(figures: list[Any]) -> None:
     assert texts(figures[0])[:2] == [f"{'c' * 59}…: 3,000 to 3,400", f"Probabilities by {'m' * 90}"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("length", "label", "tick"),
     [(1_999, "Position (bases)", "1,500"), (2_000, "Position (kb)", "1.5"), (3_000_000, "Position (Mb)", "0.0015")],

@@ -57,6 +57,7 @@ def test_few_variants_are_named(tmp_path: Path, written: list[str]) -> None:
     assert written == ["rs1", "chr1:7 A>C", "rs3;rs4 A>C", "rs3;rs4 A>T"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("count", [41, 5_000])
 def test_many_variants_are_a_histogram(tmp_path: Path, written: list[str], count: int) -> None:
     figure = VariantFigure(["llr_masked"], saturation=False)

@@ -115,6 +115,7 @@ def test_the_wrong_direction_is_told(compared: Compared) -> None:
     assert found["groups"].index.tolist() == ["benign", "pathogenic"]  # without groups, the labels are
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("labels", "positive"),
     [(["0", "1"], "1"), (["FALSE", "TRUE"], "TRUE"), (["zebra", "case"], "case"), (["a", "b"], "b")],

@@ -122,6 +122,7 @@ def test_the_buffer_does_not_change_the_result(
     np.testing.assert_allclose(embedded(WINDOWS), whole, rtol=0, atol=1e-5 * np.abs(whole).max())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "options",
     [("--representation", "kmer", "--k", "8"), ("--layer", *["0", "1", "2"] * 5, "--combine-layers", "concatenate")],

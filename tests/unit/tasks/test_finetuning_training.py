@@ -99,6 +99,7 @@ def test_all_weights_are_trained_or_loras_and_the_head(
     )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("options", [FULL, LORA], ids=["full", "lora"])
 def test_what_is_written_is_what_was_trained(
     job_of: Callable[..., FinetuningJob], dataset: Dataset, tmp_path: Path, options: FinetuningOptions
@@ -127,6 +128,7 @@ def test_what_is_written_is_what_was_trained(
         torch.testing.assert_close(load_classifier(stored).logits(*given), classifier.logits(*given))
 
 
+@pytest.mark.slow
 def test_the_best_weights_are_kept_and_not_the_last(
     job_of: Callable[..., FinetuningJob], dataset: Dataset, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -165,6 +167,7 @@ def test_classes_may_weigh_alike(job_of: Callable[..., FinetuningJob], monkeypat
     assert balanced_validation.weights.tolist() == pytest.approx([2 / 3, 2 / 3, 2 / 3, 2])
 
 
+@pytest.mark.slow
 def test_time_that_is_reserved_is_not_trained_in(job_of: Callable[..., FinetuningJob]) -> None:
     job = job_of(replace(FULL, max_steps=50, time_limit=1.0))
     run = job.train(time.monotonic(), 3_600.0, never)
@@ -172,11 +175,13 @@ def test_time_that_is_reserved_is_not_trained_in(job_of: Callable[..., Finetunin
     assert job.has_best
 
 
+@pytest.mark.slow
 def test_a_training_ends_when_it_is_asked_to(job_of: Callable[..., FinetuningJob]) -> None:
     run = job_of(replace(FULL, max_steps=50)).train(time.monotonic(), 0.0, lambda: True)
     assert (run.steps, run.stopped) == (1, "signal")
 
 
+@pytest.mark.slow
 def test_a_checkpoint_says_what_it_is_of_and_is_gone_on_with(
     job_of: Callable[..., FinetuningJob], dataset: Dataset, tmp_path: Path
 ) -> None:

@@ -134,6 +134,7 @@ def test_a_branch_or_tag_is_resolved_to_its_commit(
     )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("architecture", "tag"), [("esm-rotary", "fill-mask"), ("mixtral", "text-generation")])
 def test_the_pipeline_tag_follows_the_head(
     run_install: Run, hub: Hub, model_folder: ModelFolder, tmp_path: Path, architecture: str, tag: str
@@ -165,6 +166,7 @@ def test_pickled_weights_are_converted(run_install: Run, hub: Hub, model_folder:
     assert same_weights(folder, model_folder("bert"))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("stem", "suffix"), [("model", ".safetensors"), ("pytorch_model", ".bin")])
 def test_shards_stay_shards(
     run_install: Run, hub: Hub, model_folder: ModelFolder, tmp_path: Path, stem: str, suffix: str
@@ -208,6 +210,7 @@ def test_a_folder_of_the_server_is_copied_and_checked(
     assert str(tmp_path) not in (tmp_path / "models" / row["path"] / "dnalm.json").read_text()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("card", ["license: [mit", "!!python/object/apply:os.system ['false']", "- mit", ""])
 def test_a_card_that_says_nothing_is_no_obstacle(
     run_install: Run, model_folder: ModelFolder, tmp_path: Path, card: str
@@ -277,6 +280,7 @@ def test_a_repository_of_the_hubs_cache_is_read_through_its_links(
         assert same_weights(folder, model_folder("bert"))
 
 
+@pytest.mark.slow
 def test_the_row_and_the_folder_do_not_depend_on_when_and_where(
     run_install: Run, hub: Hub, model_folder: ModelFolder, tmp_path: Path
 ) -> None:

@@ -238,6 +238,7 @@ def test_the_lowest_cosine_of_a_lower_precision_is_kept(merge: Merge, tmp_path: 
     assert told(tmp_path / "m")["model"]["lowest_cosine_with_float32"] == 0.97
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["embeddings_{}.h5ad", "embeddings_{}.parquet"])
 def test_rows_are_grouped_alike_wherever_shards_meet(
     merge: Merge, tmp_path: Path, kind: str, monkeypatch: pytest.MonkeyPatch

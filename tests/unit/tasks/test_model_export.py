@@ -18,6 +18,7 @@ from safetensors.torch import load_file
 ModelFolder = Callable[[str], Path]
 
 
+@pytest.mark.slow
 def test_weights_config_and_tokenizer_are_those_of_the_model(random_model: Path, tmp_path: Path) -> None:
     export_model(ExportOptions(random_model, tmp_path / "exported"))
     stored, folder = open_model(random_model), tmp_path / "exported"
@@ -30,6 +31,7 @@ def test_weights_config_and_tokenizer_are_those_of_the_model(random_model: Path,
     assert (folder / "vocab.txt").read_text() == stored.tokenizer["vocab.txt"]
 
 
+@pytest.mark.slow
 def test_weights_carry_licence_labels_and_provenance(tmp_path: Path) -> None:
     export_model(ExportOptions(TEST_DATA / "classifier.safetensors", tmp_path / "exported"))
     with safe_open(tmp_path / "exported" / "model.safetensors", framework="pt") as file:
@@ -42,6 +44,7 @@ def test_weights_carry_licence_labels_and_provenance(tmp_path: Path) -> None:
     }
 
 
+@pytest.mark.slow
 def test_the_model_card_has_licence_facts_and_origin(random_model: Path, tmp_path: Path) -> None:
     export_model(ExportOptions(random_model, tmp_path / "exported"))
     lines = (tmp_path / "exported" / "README.md").read_text().splitlines()
@@ -64,6 +67,7 @@ def test_the_model_card_has_licence_facts_and_origin(random_model: Path, tmp_pat
     assert json.loads("\n".join(origin[3:-1])) == open_model(random_model).provenance
 
 
+@pytest.mark.slow
 def test_a_model_without_a_licence_has_none_on_its_card(demo_model: Path, tmp_path: Path) -> None:
     export_model(ExportOptions(demo_model, tmp_path / "exported"))
     lines = (tmp_path / "exported" / "README.md").read_text().splitlines()
@@ -71,6 +75,7 @@ def test_a_model_without_a_licence_has_none_on_its_card(demo_model: Path, tmp_pa
     assert "- licence: unknown" in lines
 
 
+@pytest.mark.slow
 def test_the_class_of_the_tokenizer_is_named(random_model: Path, demo_model: Path, tmp_path: Path) -> None:
     """A vocab.txt is read by EsmTokenizer; a tokenizer.json by any fast one, which needs the special tokens' names."""
     found = {}
@@ -83,6 +88,7 @@ def test_the_class_of_the_tokenizer_is_named(random_model: Path, demo_model: Pat
     assert found[demo_model] == {"tokenizer_class": "PreTrainedTokenizerFast"} | tokens
 
 
+@pytest.mark.slow
 def test_settings_of_the_tokenizer_that_the_model_has_are_kept(random_model: Path, tmp_path: Path) -> None:
     stored = open_model(random_model)
     settings = {"tokenizer_class": "TheirTokenizer", "model_max_length": 7}
@@ -92,6 +98,7 @@ def test_settings_of_the_tokenizer_that_the_model_has_are_kept(random_model: Pat
     assert json.loads((tmp_path / "exported" / "tokenizer_config.json").read_text()) == settings
 
 
+@pytest.mark.slow
 def test_code_and_a_pad_token_that_does_not_exist_are_left_out(
     demo_model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -105,6 +112,7 @@ def test_code_and_a_pad_token_that_does_not_exist_are_left_out(
     assert json.loads((tmp_path / "exported" / "config.json").read_text()) == stored.config | {"pad_token_id": None}
 
 
+@pytest.mark.slow
 def test_a_head_of_dna_lm_is_said_to_be_read_by_dna_lm_alone(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -124,6 +132,7 @@ def test_a_segmenter_is_read_by_transformers_only_with_its_authors_code(segmente
     assert "- reads it: DNA-LM; transformers only with its authors' code\n" in card
 
 
+@pytest.mark.slow
 def test_nothing_is_left_of_an_export_that_fails(random_model: Path, tmp_path: Path) -> None:
     stored = open_model(random_model)
     tokenizer = stored.tokenizer | {"run.py": "mine"}

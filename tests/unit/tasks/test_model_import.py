@@ -557,6 +557,7 @@ BAD: dict[str, tuple[Change, str]] = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("case", BAD)
 def test_files_that_are_no_model_are_refused(
     run_tool: Run, nameless: Callable[[Path], Nameless], tmp_path: Path, case: str

@@ -38,6 +38,7 @@ def import_options(case: str, folder: Path) -> list[object]:
     return [*(part for pair in given for part in pair), "--output", folder / "model", "--summary", folder / "summary"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("case", SEGMENTERS)
 def test_published_files_become_a_model_file_with_the_same_numbers(run_tool: Run, tmp_path: Path, case: str) -> None:
     code, said, problem = run_tool("import_model", *import_options(case, tmp_path), "--licence", NON_COMMERCIAL)
@@ -95,6 +96,7 @@ def test_a_segment_nt_of_the_hub_is_installed(run_install: Run, hub: Hub, tmp_pa
     assert torch.equal(probabilities(tmp_path / "models" / row["path"]), probabilities(PARITY / "segment_nt"))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("config", [None, {"auto_map": {"AutoModel": "code.Model"}, "model_type": "something"}])
 def test_jax_weights_of_the_hub_are_converted(
     run_install: Run, hub: Hub, tmp_path: Path, config: dict[str, Any] | None

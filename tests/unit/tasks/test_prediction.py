@@ -118,6 +118,7 @@ def test_windows_and_both_strands_are_those_of_embedding(
     np.testing.assert_allclose(of_labels(table), expected, rtol=0, atol=1e-5)
 
 
+@pytest.mark.slow
 def test_a_sequence_alone_equals_the_same_in_any_company(
     predicted: Callable[..., pd.DataFrame], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
@@ -259,6 +260,7 @@ def test_the_score_of_a_value_is_its_place_in_the_training_targets(
     assert [row[3] for row in rows] == [f"{row.id}|{row.value:.6g}" for row in table.itertuples()]
 
 
+@pytest.mark.slow
 def test_many_labels_are_told_by_the_likeliest(run_tool: Run, tmp_path: Path) -> None:
     labels = tuple(f"class {number}" for number in range(10_000))
     model = model_file(tmp_path, HeadFacts("classify", labels))

@@ -58,6 +58,7 @@ def test_pca_is_that_of_a_plain_singular_value_decomposition(mapped: Mapped) -> 
     assert table["id"].tolist() == data.ids
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("suffix", ["parquet", "tsv", "npz"])
 def test_every_format_gives_the_same_map(mapped: Mapped, suffix: str) -> None:
     expected, _, _ = mapped(EMBEDDINGS)
@@ -66,6 +67,7 @@ def test_every_format_gives_the_same_map(mapped: Mapped, suffix: str) -> None:
     np.testing.assert_allclose(found[["x", "y"]], expected[["x", "y"]], atol=1e-4)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("method", ["pca", "umap", "tsne"])
 @pytest.mark.parametrize("figure_format", ["png", "pdf", "svg"])
 def test_equal_runs_give_equal_bytes(run_tool: Run, tmp_path: Path, method: str, figure_format: str) -> None:
@@ -83,6 +85,7 @@ def test_equal_runs_give_equal_bytes(run_tool: Run, tmp_path: Path, method: str,
         assert (tmp_path / "first" / output).read_bytes() == (tmp_path / "second" / output).read_bytes()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("method", ["umap", "tsne"])
 def test_the_seed_of_umap_matters_and_every_method_says_its_settings(mapped: Mapped, method: str) -> None:
     first, statistics, said = mapped(EMBEDDINGS, "--method", method, "--components", 20, "--perplexity", 9)
@@ -93,6 +96,7 @@ def test_the_seed_of_umap_matters_and_every_method_says_its_settings(mapped: Map
     assert 0.9 < float(statistics["explained_variance_of_components"]) < 1
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("color", ["genome", "2"])
 def test_metadata_is_joined_by_id_whatever_its_order(mapped: Mapped, tmp_path: Path, color: str) -> None:
     known = pd.read_csv(METADATA, sep="\t", dtype=str)
@@ -104,6 +108,7 @@ def test_metadata_is_joined_by_id_whatever_its_order(mapped: Mapped, tmp_path: P
     assert (statistics["groups"], statistics["not_given"]) == ("2", "0")
 
 
+@pytest.mark.slow
 def test_ids_stand_in_any_column_of_the_metadata(mapped: Mapped, tmp_path: Path) -> None:
     known = pd.read_csv(METADATA, sep="\t", dtype=str)[["gc", "id", "genome"]].rename(columns={"id": "window"})
     known.to_csv(tmp_path / "m", sep="\t", index=False)
@@ -158,6 +163,7 @@ def ids() -> list[str]:
     return read_embeddings(EMBEDDINGS).ids
 
 
+@pytest.mark.slow
 def test_a_column_of_the_data_colours(mapped: Mapped) -> None:
     _, statistics, _ = mapped(EMBEDDINGS.with_suffix(".parquet"), "--color-by", "genome")
     assert statistics["coloured_by"] == "genome"
@@ -217,6 +223,7 @@ def test_a_map_of_kmers_shows_the_two_genomes_apart(mapped: Mapped, tmp_path: Pa
     assert "tabular, columns 'AA' to 'TT'" in said
 
 
+@pytest.mark.slow
 def test_scaling_changes_what_counts(mapped: Mapped, tmp_path: Path) -> None:
     data = read_embeddings(EMBEDDINGS)
     table = pd.DataFrame(data.vectors * np.where(np.arange(64) == 5, 1_000, 1))
@@ -230,6 +237,7 @@ def test_scaling_changes_what_counts(mapped: Mapped, tmp_path: Path) -> None:
     assert shares["unit-variance"] < 0.5
 
 
+@pytest.mark.slow
 def test_the_picture_says_what_was_done(run_tool: Run, tmp_path: Path) -> None:
     options = ("--metadata", METADATA, "--color-by", "genome", "--title", "Windows of two genomes")
     for figure_format in ("svg", "png"):
@@ -262,6 +270,7 @@ def test_settings_too_large_for_the_records_are_reduced_and_said(mapped: Mapped,
         assert np.isfinite(table[["x", "y"]].to_numpy()).all()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("method", ["pca", "umap", "tsne"])
 def test_three_records_have_a_map(mapped: Mapped, tmp_path: Path, method: str) -> None:
     anndata.read_h5ad(EMBEDDINGS)[:3].copy().write_h5ad(tmp_path / "x")
@@ -277,6 +286,7 @@ def test_texts_of_a_table_hold_no_tab_and_no_line_end(mapped: Mapped, tmp_path: 
     assert table["a note"].tolist() == ["two lines and a tab", *[""] * 79]
 
 
+@pytest.mark.slow
 def test_a_wide_table_is_cut_and_says_so(mapped: Mapped, tmp_path: Path) -> None:
     data = anndata.read_h5ad(EMBEDDINGS)
     data.obs = pd.concat(
@@ -289,6 +299,7 @@ def test_a_wide_table_is_cut_and_says_so(mapped: Mapped, tmp_path: Path) -> None
     assert f"Columns left out of the table, which holds 100: {3 + len(data.obs.columns) - 100}" in said
 
 
+@pytest.mark.slow
 def test_a_map_needs_no_model_and_pca_no_umap(tmp_path: Path) -> None:
     """The tool's own requirements have no torch, and no more is loaded than a method needs."""
     absent = {"torch", "transformers", "tokenizers", "safetensors", "Bio", "igraph", "matplotlib.pyplot"}

@@ -63,6 +63,7 @@ def test_vectors_that_the_server_pools_are_taken_as_they_are(embedded: Embedded)
     assert json.loads(found.uns["dnalm"])["model"]["pooled_by"] == "the server"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["tokens", "pipeline"])
 @pytest.mark.parametrize("pooling", ["mean", "max", "min", "cls", "last"])
 def test_one_vector_a_token_is_pooled_here(embedded: Embedded, tmp_path: Path, kind: str, pooling: str) -> None:
@@ -77,6 +78,7 @@ def test_one_vector_a_token_is_pooled_here(embedded: Embedded, tmp_path: Path, k
     assert json.loads(found.uns["dnalm"])["model"]["pooled_by"] == "dnalm_remote_embed"
 
 
+@pytest.mark.slow
 def test_the_file_is_as_the_local_tools(embedded: Embedded, run_tool: Run, random_model: Path, tmp_path: Path) -> None:
     remote = embedded(WINDOWS, "--summary", tmp_path / "remote.tsv")
     outputs = ("--output", tmp_path / "local.h5ad", "--summary", tmp_path / "local.tsv")
@@ -109,6 +111,7 @@ def test_equal_sequences_are_asked_once(
     np.testing.assert_array_equal(found.X[0], found.X[3])
 
 
+@pytest.mark.slow
 def test_order_and_numbers_do_not_depend_on_buffers_and_requests(
     embedded: Embedded, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -124,6 +127,7 @@ def test_order_and_numbers_do_not_depend_on_buffers_and_requests(
         np.testing.assert_array_equal(found.X, whole.X)
 
 
+@pytest.mark.slow
 def test_equal_runs_give_equal_bytes(run_remote: Run, endpoint: EndpointServer, tmp_path: Path) -> None:
     for name in ("first", "second"):
         outputs = ("--output", tmp_path / f"{name}.h5ad", "--summary", tmp_path / f"{name}.tsv")
@@ -135,6 +139,7 @@ def test_equal_runs_give_equal_bytes(run_remote: Run, endpoint: EndpointServer, 
     assert {path.suffix for path in tmp_path.iterdir()} == {".h5ad", ".tsv", ".failed"}  # no journal is left
 
 
+@pytest.mark.slow
 def test_what_a_server_pools_is_sent_many_at_once_and_few_requests_at_a_time(
     embedded: Embedded, endpoint: EndpointServer
 ) -> None:
@@ -150,6 +155,7 @@ def test_what_a_server_pools_is_sent_many_at_once_and_few_requests_at_a_time(
     assert endpoint.most_in_flight == IN_FLIGHT
 
 
+@pytest.mark.slow
 def test_a_request_has_a_bounded_number_of_bases(
     embedded: Embedded, endpoint: EndpointServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -269,6 +275,7 @@ def test_longer_sequences_than_the_endpoint_reads_are_not_sent(
 # The token
 
 
+@pytest.mark.slow
 def test_the_token_is_sent_where_it_belongs_and_nowhere_else(
     run_remote: Run, endpoint: EndpointServer, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
@@ -315,6 +322,7 @@ def forms_of(token: str) -> list[bytes]:
     return [token.encode(), encoded.rstrip("=").encode()]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("status", [400, 401, 402, 403, 404, 408, 413, 422, 424, 429, 500, 502, 503, 504])
 @pytest.mark.parametrize("after", [0, 3])
 def test_a_server_that_tells_everything_it_was_sent_does_not_tell_the_token(
@@ -351,6 +359,7 @@ def test_a_server_that_tells_everything_it_was_sent_does_not_tell_the_token(
 # What is told again
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("part", ["embeddings", "journal"])
 def test_a_job_that_ended_early_is_gone_on_with_from_what_it_left(
     run_remote: Run, endpoint: EndpointServer, tmp_path: Path, part: str
@@ -380,6 +389,7 @@ def test_a_job_that_ended_early_is_gone_on_with_from_what_it_left(
     np.testing.assert_array_equal(whole.X, wanted)
 
 
+@pytest.mark.slow
 def test_answers_of_another_endpoint_or_pooling_are_not_taken(
     embedded: Embedded, endpoint: EndpointServer, tmp_path: Path
 ) -> None:
@@ -409,6 +419,7 @@ def started(endpoint: EndpointServer, folder: Path, *options: object) -> "subpro
     return job
 
 
+@pytest.mark.slow
 def test_a_killed_job_goes_on_without_asking_twice(endpoint: EndpointServer, tmp_path: Path) -> None:
     job = started(endpoint, tmp_path)
     job.kill()
@@ -437,6 +448,7 @@ def started_again(endpoint: EndpointServer, folder: Path) -> "subprocess.Complet
     )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("sent", [signal.SIGTERM, signal.SIGINT])
 def test_a_job_that_is_told_to_end_keeps_what_it_has(
     endpoint: EndpointServer, tmp_path: Path, sent: signal.Signals
@@ -456,6 +468,7 @@ def test_a_job_that_is_told_to_end_keeps_what_it_has(
 # Times
 
 
+@pytest.mark.slow
 def test_times_are_told_side_by_side(
     run_remote: Run, endpoint: EndpointServer, random_model: Path, tmp_path: Path
 ) -> None:
@@ -474,6 +487,7 @@ def test_times_are_told_side_by_side(
     assert pd.read_csv(tmp_path / "times", sep="\t")["where"].tolist() == ["remote"]
 
 
+@pytest.mark.slow
 def test_a_local_copy_of_the_served_model_is_seen_to_be_one(
     run_remote: Run, run_tool: Run, endpoint: EndpointServer, random_model: Path, tmp_path: Path
 ) -> None:
@@ -512,12 +526,14 @@ OF_OTHER_TOOLS = (
 )
 
 
+@pytest.mark.slow
 def test_pooled_answers_need_no_libraries_of_models(endpoint: EndpointServer, tmp_path: Path) -> None:
     where = ("--sequences", WINDOWS, "--endpoint", f"{endpoint.url}/pooled", "--consent", "--output", tmp_path / "out")
     done = without(f"torch transformers tokenizers {OF_OTHER_TOOLS}", *where)
     assert (done.returncode, done.stderr) == (0, "")
 
 
+@pytest.mark.slow
 def test_it_needs_no_more_than_its_requirements(endpoint: EndpointServer, random_model: Path, tmp_path: Path) -> None:
     """As in an environment made of `requirements_remote`: without what other tools need."""
     where = ("--sequences", WINDOWS, "--endpoint", f"{endpoint.url}/tokens", "--consent", "--output", tmp_path / "out")

@@ -48,6 +48,7 @@ def write_track(path: Path, contigs: dict[str, int], values: dict[str, np.ndarra
     return path
 
 
+@pytest.mark.slow
 def test_metrics_equal_plain_computations(run_tool: Run, tmp_path: Path) -> None:
     options = ["--calls", CALLS, *with_tracks(*TRACKS), "--annotation", FEATURES, "--output", tmp_path / "t"]
     code, said, problem = run_tool("evaluate_segments", *options, "--figure", tmp_path / "f.png")
@@ -85,6 +86,7 @@ def test_tracks_are_called_where_no_calls_are_given(run_tool: Run, tmp_path: Pat
     assert rows.loc["CDS", "called_segments"] == np.count_nonzero(np.diff(called, prepend=False) & called)
 
 
+@pytest.mark.slow
 def test_results_do_not_depend_on_how_much_is_read_at_once(
     run_tool: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -98,6 +100,7 @@ def test_results_do_not_depend_on_how_much_is_read_at_once(
         assert tables[0] == tables[1]
 
 
+@pytest.mark.slow
 def test_equal_runs_give_equal_bytes(run_tool: Run, tmp_path: Path) -> None:
     found = []
     for name in ("a", "b"):

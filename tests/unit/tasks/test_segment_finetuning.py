@@ -37,6 +37,7 @@ def genome(tmp_path: Path) -> tuple[Path, Path]:
     return tmp_path / "g.fasta", tmp_path / "g.bed"
 
 
+@pytest.mark.slow
 def test_what_can_be_learnt_is_learnt(run_tool: Run, genome: tuple[Path, Path], tmp_path: Path) -> None:
     outputs = [part for name in ("metrics", "log", "figure") for part in (f"--{name}", tmp_path / name)]
     options = ["--genome", genome[0], "--annotation", genome[1], "--epochs", 8, *QUICK, "--output", tmp_path / "m"]
@@ -63,6 +64,7 @@ def test_what_can_be_learnt_is_learnt(run_tool: Run, genome: tuple[Path, Path], 
     assert origin["model"]["sha256"] == open_model(RANDOM).sha256()
 
 
+@pytest.mark.slow
 def test_metrics_are_those_of_the_written_model_on_the_held_out_windows(
     run_tool: Run, genome: tuple[Path, Path], tmp_path: Path
 ) -> None:
@@ -84,6 +86,7 @@ def test_metrics_are_those_of_the_written_model_on_the_held_out_windows(
     assert rows.loc["test", "base_rate"] == pytest.approx(np.concatenate(inside).mean(), rel=1e-4)
 
 
+@pytest.mark.slow
 def test_equal_runs_give_equal_bytes(run_tool: Run, genome: tuple[Path, Path], tmp_path: Path) -> None:
     found = []
     for name in ("a", "b"):
@@ -94,6 +97,7 @@ def test_equal_runs_give_equal_bytes(run_tool: Run, genome: tuple[Path, Path], t
     assert found[0] == found[1]
 
 
+@pytest.mark.slow
 def test_a_frozen_backbone_stays_as_it_is(run_tool: Run, genome: tuple[Path, Path], tmp_path: Path) -> None:
     before = open_model(RANDOM).read_tensors()
     for backbone in ("frozen", "trained"):
@@ -106,6 +110,7 @@ def test_a_frozen_backbone_stays_as_it_is(run_tool: Run, genome: tuple[Path, Pat
         assert all(same) if backbone == "frozen" else not any(same)
 
 
+@pytest.mark.slow
 def test_a_resumed_training_equals_one_that_was_not_interrupted(
     run_tool: Run, genome: tuple[Path, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -133,6 +138,7 @@ def test_a_resumed_training_equals_one_that_was_not_interrupted(
     assert load_segmenter(open_model(tmp_path / "c")).features == ("island",)
 
 
+@pytest.mark.slow
 def test_a_training_ends_in_time_with_model_and_checkpoint(
     run_tool: Run, genome: tuple[Path, Path], tmp_path: Path
 ) -> None:
@@ -148,6 +154,7 @@ def test_a_training_ends_in_time_with_model_and_checkpoint(
     assert open_model(tmp_path / "c").training is not None
 
 
+@pytest.mark.slow
 def test_patience_ends_a_training_without_gain(run_tool: Run, genome: tuple[Path, Path], tmp_path: Path) -> None:
     options = ["--genome", genome[0], "--annotation", genome[1], "--learning-rate", 0, "--evaluate-every", 1]
     code, said, _ = run_tool(
@@ -157,6 +164,7 @@ def test_patience_ends_a_training_without_gain(run_tool: Run, genome: tuple[Path
     assert "validation did not become better any more" in said
 
 
+@pytest.mark.slow
 def test_licences_are_carried_on(run_tool: Run, genome: tuple[Path, Path], tmp_path: Path) -> None:
     from dnalm.models.model_file import write_model_file
 

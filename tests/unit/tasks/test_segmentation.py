@@ -93,6 +93,7 @@ def test_a_rest_comes_from_the_end(segment: Segment, tmp_path: Path, segmenter_f
     np.testing.assert_allclose(found[120:], alone(model, bases[-120:])[-11:], rtol=0, atol=1e-6)
 
 
+@pytest.mark.slow
 def test_a_long_contig_is_stitched_of_the_windows_where_each_base_lies_most_central(
     segment: Segment, tmp_path: Path, segmenter_file: Path
 ) -> None:
@@ -111,6 +112,7 @@ def test_a_long_contig_is_stitched_of_the_windows_where_each_base_lies_most_cent
             np.testing.assert_allclose(found[at], expected, rtol=0, atol=1e-6)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("choices", [(), ("--stitch", "blend"), ("--both-strands",)])
 def test_the_whole_is_any_set_of_regions_is_shards(
     segment: Segment, tmp_path: Path, choices: tuple[object, ...]
@@ -162,6 +164,7 @@ def tracks_and_calls(run_tool: Run, tmp_path: Path, segmenter_file: Path) -> Cal
     return call
 
 
+@pytest.mark.slow
 def test_tracks_of_regions_are_the_wholes_and_calls_are_its_segments_cut_where_regions_end(
     tracks_and_calls: Callable[..., tuple[Arrays, Rows]], tmp_path: Path
 ) -> None:
@@ -259,6 +262,7 @@ def everything(run_tool: Run, tmp_path: Path, segmenter_file: Path) -> tuple[dic
     return outputs, said
 
 
+@pytest.mark.slow
 def test_tracks_are_the_rounded_probabilities(everything: tuple[dict[str, Path], str]) -> None:
     outputs, _ = everything
     contigs = random_contigs()
@@ -274,6 +278,7 @@ def test_tracks_are_the_rounded_probabilities(everything: tuple[dict[str, Path],
                         assert track.intervals(name) is None
 
 
+@pytest.mark.slow
 def test_calls_are_the_segments_of_the_probabilities(everything: tuple[dict[str, Path], str]) -> None:
     outputs, _ = everything
     expected = []
@@ -295,6 +300,7 @@ def test_calls_are_the_segments_of_the_probabilities(everything: tuple[dict[str,
     assert all(line[1:3] == line[6:8] and line[5] == "." for line in lines)
 
 
+@pytest.mark.slow
 def test_the_summary_has_a_line_and_a_status_a_contig(everything: tuple[dict[str, Path], str]) -> None:
     outputs, said = everything
     header, *lines = [line.split("\t") for line in outputs["summary"].read_text().splitlines()]
@@ -314,6 +320,7 @@ def test_the_summary_has_a_line_and_a_status_a_contig(everything: tuple[dict[str
         assert sentence in said
 
 
+@pytest.mark.slow
 def test_the_same_command_gives_the_same_bytes(run_tool: Run, tmp_path: Path, segmenter_file: Path) -> None:
     found = []
     for run in ("a", "b"):
@@ -354,6 +361,7 @@ def test_gff3_counts_from_one_and_names_terms(run_tool: Run, tmp_path: Path, seg
         assert attributes.startswith(f"ID=segment_{number};Name={call[3]};highest=0.")
 
 
+@pytest.mark.slow
 def test_a_table_overrules_the_calling_of_single_features(run_tool: Run, tmp_path: Path, segmenter_file: Path) -> None:
     def calls(*arguments: object) -> dict[str, list[list[str]]]:
         code, _, error = run_tool(
@@ -383,6 +391,7 @@ def test_a_genome_may_be_compressed_and_its_lines_of_any_length(segment: Segment
     assert all(np.array_equal(found[name], usual[name], equal_nan=True) for name in contigs)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["png", "pdf", "svg"])
 def test_the_figure_shows_a_region(run_tool: Run, tmp_path: Path, kind: str, segmenter_file: Path) -> None:
     places = ("--figure", tmp_path / "x", "--figure-format", kind, "--figure-region", "human_mitochondrion:3,001-3,400")
@@ -417,6 +426,7 @@ def test_the_usual_figure_is_of_the_first_bases_that_have_data(
     assert "grey: no data" not in text
 
 
+@pytest.mark.slow
 def test_bfloat16_is_near_and_says_how_near(
     run_tool: Run, segment: Segment, tmp_path: Path, segmenter_file: Path
 ) -> None:
@@ -486,6 +496,7 @@ def test_models_that_take_n_read_beyond_the_ends_and_over_short_runs(
         np.testing.assert_allclose(found[name][kept], expected[kept], rtol=0, atol=1e-5)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("case", "window"), [("segment_enformer", 1_536), ("segment_borzoi", 2_048)])
 def test_a_contig_that_fits_a_published_trunk_is_one_window_with_nothing_around_it(
     segment: Segment, tmp_path: Path, case: str, window: int

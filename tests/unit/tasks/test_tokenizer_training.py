@@ -73,6 +73,7 @@ def random_bases(length: int, letters: str = "ACGT", seed: int = 0) -> str:
     return "".join(random.Random(seed).choices(letters, k=length))
 
 
+@pytest.mark.slow
 def test_byte_pairs_with_nothing_but_data_chosen(train: Train) -> None:
     trained = train([ECOLI, HUMAN])
     assert sorted(trained.vocabulary.values()) == list(range(4096))
@@ -96,6 +97,7 @@ def test_byte_pairs_are_the_commonest_and_merge_the_commonest_pair_first(train: 
     assert trained.tokens("GAGAGATCA") == ["[CLS]", "GAGA", "GA", "T", "C", "A", "[SEP]"]
 
 
+@pytest.mark.slow
 def test_an_n_is_one_unknown_token_across_which_no_byte_pair_reaches(train: Train) -> None:
     trained = train([ECOLI, HUMAN])
     left, right = random_bases(50, seed=1), random_bases(50, seed=2)
@@ -152,6 +154,7 @@ def test_the_table_counts_what_the_tokenizer_makes_of_the_sequences(
     assert (trained.facts["bases"], trained.facts["N"]) == ("14,000", f"{n:,}")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("k", range(1, 9))
 def test_kmers_of_a_long_sequence_are_counted_as_if_it_were_read_at_once(train: Train, tmp_path: Path, k: int) -> None:
     sequence = random_bases(170_003)
@@ -190,6 +193,7 @@ def test_it_needs_no_torch() -> None:
     assert done.stdout == "[]\n"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", [("bpe", "--vocabulary-size", 300), ("kmer", "--k", 3), ("letters",)])
 def test_a_model_is_imported_with_it_and_embeds(
     train: Train, run_tool: Run, tmp_path: Path, kind: tuple[Any, ...]

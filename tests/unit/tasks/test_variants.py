@@ -78,6 +78,7 @@ def close(found: Any, expected: Any) -> None:
     np.testing.assert_allclose(np.asarray(found, dtype=float), expected, rtol=0, atol=1e-5 * scale)
 
 
+@pytest.mark.slow
 def test_a_vcf_equals_its_windows_given_as_pairs(score: Score, tmp_path: Path) -> None:
     """Windows cut by hand: 51 bases, the variant at index 25; an indel's alleles with 51 bases each."""
     of_vcf, _ = score("--variants", VARIANTS, "--reference", GENOME, "--context", 51, *MASKED, "l1")
@@ -106,6 +107,7 @@ def test_a_vcf_equals_its_windows_given_as_pairs(score: Score, tmp_path: Path) -
         close(of_pairs[name], rows[name])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("options", [(), ("--both-strands",)])
 def test_saturation_equals_a_vcf_of_every_change(score: Score, tmp_path: Path, options: tuple[str, ...]) -> None:
     genome = mitochondrion()
@@ -240,6 +242,7 @@ def test_the_annotated_vcf_is_indexed_and_read_by_htslib(score: Score, tmp_path:
 UNSORTED = TEST_DATA / "unsorted_variants.vcf"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("variants", "name", "plain"),
     [
@@ -266,6 +269,7 @@ def test_what_tabix_cannot_index_is_plain_unless_its_name_says_otherwise(
     assert {path.name for path in tmp_path.iterdir()} == {name, "table.tsv"}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("most", [1, 3])
 def test_the_buffer_does_not_change_the_result(score: Score, monkeypatch: pytest.MonkeyPatch, most: int) -> None:
     options = ("--variants", VARIANTS, "--reference", GENOME, "--context", 30, "--both-strands", *MASKED)
@@ -279,6 +283,7 @@ def test_the_buffer_does_not_change_the_result(score: Score, monkeypatch: pytest
         close(found[name], expected[name])
 
 
+@pytest.mark.slow
 def test_equal_runs_give_equal_bytes(score: Score, tmp_path: Path) -> None:
     for run in ("first", "second"):
         outputs = ("--output-vcf", tmp_path / f"{run}.vcf.gz", "--figure", tmp_path / f"{run}.png")
@@ -302,6 +307,7 @@ def classifier(tmp_path: Path) -> Path:
     return tmp_path / "classifier"
 
 
+@pytest.mark.slow
 def test_the_default_score_suits_the_model(
     score: Score, classifier: Path, demo_model: Path, model_folder: Callable[[str], Path]
 ) -> None:
@@ -378,6 +384,7 @@ def test_only_variants_in_regions_are_scored(score: Score, tmp_path: Path) -> No
     assert "OUTSIDE_REGIONS: 29" in said
 
 
+@pytest.mark.slow
 def test_a_variants_score_does_not_depend_on_the_others(score: Score, tmp_path: Path) -> None:
     options = ("--reference", GENOME, "--context", 30, *MASKED)
     everything, _ = score("--variants", VARIANTS, *options)
