@@ -7,8 +7,6 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import pandas as pd
-
 from dnalm.errors import UserError, shown
 from dnalm.formats.fasta import SequenceRecord, normalised
 
@@ -101,6 +99,8 @@ class DelimitedTable:
                     yield number, texts
 
     def _open(self, **how: Any) -> Any:
+        import pandas as pd
+
         return pd.read_csv(
             self.path,
             sep="\t" if b"\t" in self._first_line else ",",
@@ -117,6 +117,8 @@ class DelimitedTable:
     @contextlib.contextmanager
     def _told(self, number: int) -> Iterator[None]:
         """Say of an error behind which line it was."""
+        import pandas as pd
+
         try:
             yield
         except (pd.errors.ParserError, pd.errors.EmptyDataError, UnicodeError, EOFError, OSError, zlib.error) as error:

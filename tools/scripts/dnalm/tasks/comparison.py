@@ -50,23 +50,28 @@ def compare_scores(options: ComparisonOptions) -> None:
     options.check()
     further = (options.groups, options.comparisons, options.classification, options.curves)
     outputs = [options.output, *(path for path in further if path)]
-    with whole_or_nothing(outputs, options.tables) as partials, one_thread():
-        written = dict(zip(outputs, partials, strict=True))
+    with whole_or_nothing(outputs, options.tables) as partials:
         score, groups = read_groups(options)
         _tell_groups(groups)
-        if options.groups:
-            bootstrap = _bootstrap(sum(len(group.values) for group in groups), "groups", options)
-            _write(written[options.groups], [described(group, bootstrap) for group in groups])
-        scored = [group for group in groups if len(group.values)]
-        comparisons = _adjusted(list(_comparisons(scored, options)), options.false_discovery)
-        _tell_comparisons(comparisons)
-        if options.comparisons:
-            _write(written[options.comparisons], comparisons)
-        facts = _facts(score, options)
-        _draw(written[options.output], score, scored, comparisons, options, facts)
-        if options.label_column:
-            _tell_labels_apart(score, scored, written, options, facts)
-        print("Versions: " + ", ".join(f"{name} {version}" for name, version in facts["versions"].items()))
+        with one_thread():
+            _compare(score, groups, options, dict(zip(outputs, partials, strict=True)))
+
+
+def _compare(score: str, groups: Sequence[Group], options: ComparisonOptions, written: Mapping[Path, Path]) -> None:
+    """Write what was asked for, each output at its place in `written`."""
+    if options.groups:
+        bootstrap = _bootstrap(sum(len(group.values) for group in groups), "groups", options)
+        _write(written[options.groups], [described(group, bootstrap) for group in groups])
+    scored = [group for group in groups if len(group.values)]
+    comparisons = _adjusted(list(_comparisons(scored, options)), options.false_discovery)
+    _tell_comparisons(comparisons)
+    if options.comparisons:
+        _write(written[options.comparisons], comparisons)
+    facts = _facts(score, options)
+    _draw(written[options.output], score, scored, comparisons, options, facts)
+    if options.label_column:
+        _tell_labels_apart(score, scored, written, options, facts)
+    print("Versions: " + ", ".join(f"{name} {version}" for name, version in facts["versions"].items()))
 
 
 def _tell_groups(groups: Sequence[Group]) -> None:
