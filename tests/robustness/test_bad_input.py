@@ -319,7 +319,7 @@ def test_a_named_pipe_is_refused_and_not_waited_for(
         inputs = {"--genome": MITOCHONDRION, "--regions": TEST_DATA / "mitochondrial_genes.bed"} | inputs
     code, _, error = run_tool("embed", *(part for pair in inputs.items() for part in pair), "--output", results / "x")
     assert code == 1
-    assert "is no plain file" in error
+    assert "is not a regular file" in error
     assert no_traces(results)
 
 

@@ -32,11 +32,11 @@ def refused(run_tool: Run, tmp_path: Path) -> Callable[..., str]:
 
 
 BAD_TABLES: dict[str, tuple[str, tuple[object, ...], str]] = {
-    "empty": ("", BY_KIND, "does not start with a header line"),
+    "empty": ("", BY_KIND, "The table 'input.tsv' is empty"),
     "header alone": (TABLE.splitlines()[0] + "\n", BY_KIND, "No column of the table 'input.tsv' looks like scores"),
     "header alone, named": (TABLE.splitlines()[0] + "\n", (*BY_KIND, "--score", "score"), "has no score in any group"),
-    "commas": (TABLE.replace("\t", ","), BY_KIND, "has one column only"),
-    "binary": ("\0\1\2\tx\n", BY_KIND, "is binary, and no table"),
+    "one column": ("score\n1\n2\n", BY_KIND, "has one column only"),
+    "binary": ("\0\1\2\tx\n", BY_KIND, "Line 1 of 'input.tsv' has a NUL byte"),
     "no header": (TABLE.split("\n", 1)[1], ("--group-column", "3", "--score", "2"), "has the number '1' where"),
     "missing column of scores": (
         TABLE,
@@ -75,7 +75,11 @@ BAD_TABLES: dict[str, tuple[str, tuple[object, ...], str]] = {
         (*BY_KIND, "--cluster-column", "gene"),
         "All rows with a score are of one cluster, 'g'; intervals need at least two",
     ),
-    "a row too long": (TABLE.replace("w\t4", "w\t4\t1"), BY_KIND, "Expected 5 fields in line 5, saw 6"),
+    "a row too long": (
+        TABLE.replace("w\t4", "w\t4\t1"),
+        BY_KIND,
+        "Line 5 of 'input.tsv' has 6 cells, but the table 5 columns",
+    ),
     "unknown reference": (
         TABLE,
         (*BY_KIND, "--compare", "reference", "--reference-group", "c"),

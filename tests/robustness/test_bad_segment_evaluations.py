@@ -87,7 +87,7 @@ def test_calls_of_another_genome_or_beyond_a_contig(refuses: Refuses, tmp_path: 
 
 def test_calls_without_names(refuses: Refuses, tmp_path: Path) -> None:
     (tmp_path / "c.bed").write_text(f"{CONTIG}\t1\t50\n")
-    refuses("Line 1 of 'c.bed' is no named feature", "--calls", tmp_path / "c.bed")
+    refuses("Line 1 of 'c.bed' has no name", "--calls", tmp_path / "c.bed")
 
 
 def test_regions_outside_of_the_genome(refuses: Refuses, tmp_path: Path) -> None:

@@ -64,10 +64,10 @@ def test_an_annotation_of_another_genome(refuses: Refuses, tmp_path: Path) -> No
 
 def test_annotations_that_are_none(refuses: Refuses, tmp_path: Path) -> None:
     (tmp_path / "a.bed").write_text("human_mitochondrion\t0\t900\n")
-    refuses("Line 1 of 'a.bed' is no named feature", "--annotation", tmp_path / "a.bed")
+    refuses("Line 1 of 'a.bed' has no name", "--annotation", tmp_path / "a.bed")
     (tmp_path / "a.bed").write_text("")
     refuses("has no feature", "--annotation", tmp_path / "a.bed")
-    refuses("no plain file", "--annotation", tmp_path)
+    refuses("not a regular file", "--annotation", tmp_path)
 
 
 def test_features_that_the_annotation_lacks(refuses: Refuses) -> None:

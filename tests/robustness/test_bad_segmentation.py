@@ -98,9 +98,9 @@ def test_bad_sequences_are_refused(
             "Line 2 of 'x.bed' is on the contig 'b', which the genome 'input.fa' lacks (it has a …)",
         ),
         ("a\t9\t9\n", "is a region of length 0"),
-        ("a\t-1\t9\n", "starts before the contig"),
+        ("a\t-1\t9\n", "lies outside of the contig"),
         ("# nothing\n", "has no region"),
-        ("a b c\n", "is no region"),
+        ("a b c\n", "is not a region"),
     ],
 )
 def test_bad_regions_are_refused(
@@ -145,10 +145,10 @@ def test_choices_that_cannot_be_are_refused(
         ("feature\tmin_length\nCDS\t2.5\n", "has '2.5' as min_length, which is no whole number"),
         ("feature\tmin_length\nCDS\t0\n", "Line 2 of 'x.tsv': the shortest length is 0"),
         ("feature\tthreshold\nCDS\t1.5\n", "the threshold 1.5"),
-        ("feature\tthreshold\nCDS\tnan\n", "the threshold nan"),
+        ("feature\tthreshold\nCDS\tNaN%\n", "has 'NaN%' as threshold, which is no number"),
         ("feature\tlength\nCDS\t1\n", "has the column 'length'"),
         ("name\tthreshold\nCDS\t1\n", "lacks the column 'feature'"),
-        ("", "does not start with a header line"),
+        ("", "The table 'x.tsv' is empty"),
     ],
 )
 def test_bad_settings_of_features_are_refused(

@@ -97,7 +97,7 @@ def test_bad_inputs_are_not_split(not_split: Refused, tmp_path: Path, case: str)
 
 
 def test_a_missing_file_is_not_split(not_split: Refused, tmp_path: Path) -> None:
-    assert "cannot be read" in not_split("--variants", tmp_path / "absent.vcf")
+    assert "does not exist" in not_split("--variants", tmp_path / "absent.vcf")
 
 
 def test_a_folder_with_files_is_left_alone(run_tool: Run, tmp_path: Path) -> None:
@@ -307,7 +307,7 @@ def test_shards_without_any_record_are_not_merged(
 
 
 def test_a_missing_shard_is_told(not_merged: Refused, tmp_path: Path) -> None:
-    assert "cannot be read (No such file or directory)" in not_merged(SHARDS / "calls_1.bed", tmp_path / "absent")
+    assert "absent' does not exist" in not_merged(SHARDS / "calls_1.bed", tmp_path / "absent")
 
 
 def test_a_shard_is_not_overwritten(run_tool: Run, tmp_path: Path) -> None:

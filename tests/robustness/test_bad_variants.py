@@ -146,7 +146,7 @@ BAD_CHOICES: dict[str, tuple[tuple[object, ...], str]] = {
         "A window of 3,070 bases has more tokens than the 1,024 that the model 'dnalm-random' reads; use a context of at "
         "most 3,069 bases",
     ),
-    "no genome file": ((*OF_VCF[:2], "--reference", TEST_DATA / "none.fa"), "cannot be indexed"),
+    "no genome file": ((*OF_VCF[:2], "--reference", TEST_DATA / "none.fa"), "does not exist"),
     "a VCF as the genome": ((*OF_VCF[:2], "--reference", VARIANTS), "cannot be indexed"),
     "mismatch": (
         (*OF_VCF[:2], "--reference", TEST_DATA / "human_mitochondrion.fasta", "--on-ref-mismatch", "fail"),

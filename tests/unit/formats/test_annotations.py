@@ -47,6 +47,24 @@ def test_gff3_goes_by_synonyms_and_by_our_own_names(tmp_path: Path) -> None:
     }
 
 
+CIRCULAR = "NC_1\tx\tregion\t1\t100\t.\t+\t.\tID=c;Is_circular=true\n"
+OVER = "NC_1\tx\tCDS\t95\t108\t.\t+\t.\tID=a\n"
+
+
+@pytest.mark.parametrize("text", [CIRCULAR + OVER, OVER + CIRCULAR])
+def test_a_feature_over_the_origin_of_a_circular_contig_has_two_parts(tmp_path: Path, text: str) -> None:
+    assert spans(text, tmp_path, "CDS") == {"NC_1": {"CDS": [[0, 8], [94, 100]]}}
+    assert read_annotation(tmp_path / "a", ["CDS"]).furthest == {"NC_1": 100}
+    assert read_annotation(tmp_path / "a", ["CDS"]).lines == {"CDS": 1}
+
+
+def test_a_feature_behind_the_end_of_a_contig_is_not_turned_around(tmp_path: Path) -> None:
+    assert spans(OVER, tmp_path, "CDS") == {"NC_1": {"CDS": [[94, 108]]}}
+    (tmp_path / "a").write_text(CIRCULAR + OVER.replace("108", "208"))
+    with pytest.raises(UserError, match="ends at 208 of 'NC_1', which ends at 100"):
+        contigs_in_common(read_annotation(tmp_path / "a", ["CDS"]), {"NC_1": 100}, "a")
+
+
 def test_segments_of_any_name_are_read_as_they_were_called(tmp_path: Path) -> None:
     found = np.array([[3.0, 9.0, 0.0, 5.0, 0.9]])
     for kind in ("bed", "gff3"):
@@ -90,15 +108,15 @@ def test_what_is_no_wanted_feature_is_counted(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "sentence"),
     [
-        ("chr1\t1\t2\n", "Line 1 of 'a' is no named feature"),
-        ("chr1\tx\t2\texon\n", "Line 1 of 'a' is no named feature"),
+        ("chr1\t1\t2\n", "Line 1 of 'a' has no name"),
+        ("chr1\tx\t2\texon\n", "Line 1 of 'a' has 'x' where a position should be"),
         ("chr1\t5\t5\texon\n", "feature of length 0"),
         ("chr1\t-1\t5\texon\n", "outside of the contig"),
         ("chr1\t1\t5\t \n", "has no name"),
         ("#nothing\n\n", "has no feature"),
         ("", "has no feature"),
         ("chr1\ts\texon\t5\t4\t.\t+\t.\tx\n", "feature of length 0"),
-        (">chr1\nACGT\n", "Line 1 of 'a' is no named feature"),
+        (">chr1\nACGT\n", "Line 1 of 'a' is not a feature: >chr1"),
     ],
 )
 def test_bad_lines_are_named(tmp_path: Path, text: str, sentence: str) -> None:
@@ -107,12 +125,13 @@ def test_bad_lines_are_named(tmp_path: Path, text: str, sentence: str) -> None:
 
 
 def test_binary_and_broken_files_are_refused(tmp_path: Path) -> None:
-    (tmp_path / "a").write_bytes(b"\xff\xfe\x00")
+    (tmp_path / "a").write_bytes(b"chr1\t\x00")
     (tmp_path / "b").write_bytes(gzip.compress(BED.encode() * 100)[:-20])
-    for name in ("a", "b"):
-        with pytest.raises(UserError, match="cannot be read as text"):
-            read_annotation(tmp_path / name)
-    with pytest.raises(UserError, match="no plain file"):
+    with pytest.raises(UserError, match="Line 1 of 'a' has a NUL byte"):
+        read_annotation(tmp_path / "a")
+    with pytest.raises(UserError, match=r"The compressed file 'b' is damaged or cut short after line \d+"):
+        read_annotation(tmp_path / "b")
+    with pytest.raises(UserError, match="not a regular file"):
         read_annotation(tmp_path)
 
 

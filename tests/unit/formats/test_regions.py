@@ -64,15 +64,15 @@ def test_gzipped_regions_are_read(tmp_path: Path) -> None:
     [
         ("", "has no region"),
         ("# nothing\n", "has no region"),
-        ("chr1 0 10\n", "Line 1 of 'regions.dat' is no region"),
-        ("chr1\t0\t10\nchr1\tzero\t10\n", "Line 2 of 'regions.dat' is no region"),
-        ("chr1\t-1\t10\n", "starts before the contig"),
+        ("chr1 0 10\n", "Line 1 of 'regions.dat' is not a region: chr1 0 10."),
+        ("chr1\t0\t10\nchr1\tzero\t10\n", "Line 2 of 'regions.dat' has 'zero' where a position should be"),
+        ("chr1\t-1\t10\n", "lies outside of the contig"),
         ("chr1\t10\t10\n", "is a region of length 0"),
         ("chr1\t10\t8\n", "is a region of length -2"),
         ("chr1\t0\t10\tx\t0\tplus\n", "has the strand 'plus'"),
-        ("\x00\xff", "is no region"),
-        ("chr1\t0\t10\tna\0me\n", "Line 1 of 'regions.dat' has a control character in its name"),
-        ("chr1\t0\t10\tna\x1b[31mme\n", "has a control character in its name"),
+        ("\x00\xff", "has a NUL byte"),
+        ("chr1\t0\t10\tna\0me\n", "Line 1 of 'regions.dat' has a NUL byte"),
+        ("chr1\t0\t10\tna\x1b[31mme\n", "has a name with a control character"),
         (f"chr1\t0\t10\t{'x' * 1_001}\n", "has a name of 1,001 letters"),
     ],
 )
@@ -94,6 +94,19 @@ def test_sequences_follow_the_strand(genome: Path, tmp_path: Path) -> None:
     assert records[1].ambiguous == sum(plain.count(letter) for letter in "RY")
     assert records[1].lower_case == sum(letter.islower() for letter in CONTIGS["chr1"][50:130])
     assert list(genome.parent.iterdir()) == [genome]
+
+
+def test_a_region_over_the_origin_of_a_circular_contig_is_joined(genome: Path, tmp_path: Path) -> None:
+    circle = "chr2\tx\tregion\t1\t14\t.\t+\t.\tIs_circular=true\n"
+    regions = bed(tmp_path, circle + "chr2\tx\tCDS\t13\t17\t.\t-\t.\tID=a\n")
+    with RegionReader(genome, regions, keep_case=True) as reader:
+        whole, over = reader
+    assert whole.bases == CONTIGS["chr2"]
+    assert over.bases == reverse_complement("AT" + "GGG")
+    assert over.soft_masked is not None
+    assert over.soft_masked.tolist() == [False] * 5
+    with pytest.raises(UserError, match=r"ends at 15, the contig 'chr2' of 'dataset_1.dat' at 14"):
+        RegionReader(genome, bed(tmp_path, circle.replace("14", "15") + "chr2\tx\tCDS\t13\t17\t.\t-\t.\tID=a\n"))
 
 
 @pytest.mark.parametrize(

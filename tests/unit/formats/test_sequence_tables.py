@@ -76,5 +76,5 @@ def test_what_cannot_be_read_is_no_table(tmp_path: Path) -> None:
 def test_a_table_cut_short(tmp_path: Path) -> None:
     content = "text,label\n" + "".join(f"{'ACGT' * (number % 50 + 1)},{number}\n" for number in range(60_000))
     (tmp_path / "t").write_bytes(gzip.compress(content.encode())[:-3_000])
-    with pytest.raises(UserError, match="The table 't' is damaged after line"):
+    with pytest.raises(UserError, match="The compressed file 't' is damaged or cut short after line"):
         bases(tmp_path / "t")

@@ -4,6 +4,7 @@ from pathlib import Path
 import pysam
 import pytest
 from dnalm.errors import UserError
+from dnalm.formats import text_lines
 from dnalm.formats.vcf import InfoField, VcfReader, VcfWriter, can_be_indexed, decompress
 
 HEADER = """##fileformat=VCFv4.3
@@ -156,7 +157,7 @@ BAD = {
     "no REF": (b"chr1\t5\t.\t\tC\n", "Line 1 of 'x.vcf' has an empty REF, or one with blanks"),
     "blank in ALT": (b"chr1\t5\t.\tA\tC \n", "has an empty ALT, or one with blanks"),
     "columns": (HEADER.encode() + b"chr1\t5\t.\tA\tC\t.\t.\t.\n", "Line 6 of 'x.vcf' has 8 columns, its header 11"),
-    "bzip2": (b"BZh91AY", "is compressed with bzip2; use bgzip, gzip or plain text"),
+    "bzip2": (b"BZh91AY", "is compressed with bzip2. Use gzip or plain text"),
     "BCF": (gzip.compress(b"BCF\x02\x02rest"), "is BCF; convert it to VCF first"),
     "UTF-16": (HEADER.encode("utf-16"), "is binary or UTF-16"),
     "binary": (bytes(range(256)) * 2, "is binary or UTF-16"),
@@ -182,7 +183,44 @@ def test_what_is_no_vcf_is_refused(tmp_path: Path, case: str) -> None:
 
 
 def test_a_missing_file_is_named(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match="cannot be read"):
+    with pytest.raises(UserError, match="does not exist"):
         VcfReader(tmp_path / "none.vcf")
-    with pytest.raises(UserError, match="is no plain file"):
+    with pytest.raises(UserError, match="is not a regular file"):
         VcfReader(tmp_path)
+
+
+def test_samples_of_one_name_are_no_fault_of_a_variant(tmp_path: Path) -> None:
+    text = "#CHROM\tPOS\tID\tREF\tALT\tQUAL\tFILTER\tINFO\tFORMAT\ts\ts\n1\t5\t.\tA\tC\t.\t.\t.\tGT\t0/1\t0/0\n"
+    (tmp_path / "x.vcf").write_text(text)
+    with VcfReader(tmp_path / "x.vcf") as reader:
+        (record,) = reader
+    assert record.samples == "GT\t0/1\t0/0"
+
+
+def test_a_position_of_thousands_of_digits_is_named(tmp_path: Path) -> None:
+    (tmp_path / "x.vcf").write_text("1\t5\t.\tA\tC\n1\t" + "9" * 5_000 + "\t.\tA\tC\n")
+    with (
+        VcfReader(tmp_path / "x.vcf") as reader,
+        pytest.raises(UserError, match=r"Line 2 of 'x.vcf' has the position '999"),
+    ):
+        list(reader)
+
+
+def test_a_nul_byte_and_an_endless_header_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "x.vcf").write_bytes(b"1\t5\t" + b"r" * 99 + b"\tA\tC\n1\t6\t.\tA\tC\t.\t.\tX=\0\n")
+    with VcfReader(tmp_path / "x.vcf") as reader, pytest.raises(UserError, match=r"Line 2 of 'x\.vcf' has a NUL byte"):
+        list(reader)
+    monkeypatch.setattr(text_lines, "LARGEST_HEADER", 1_000)
+    (tmp_path / "y.vcf").write_text("##x=y\n" * 100 + "1\t5\t.\tA\tC\n")
+    with pytest.raises(UserError, match=r"The header of 'y\.vcf'"):
+        VcfReader(tmp_path / "y.vcf")
+
+
+def test_lengths_of_contigs_are_those_of_the_header(tmp_path: Path) -> None:
+    header = (
+        "##contig=<ID=1,length=248956422>\n##contig=<assembly=x,length=5,ID=MT>\n##contig=<ID=2>\n"
+        '##INFO=<ID=length,Number=1,Type=String,Description="length=7">\n'
+    )
+    (tmp_path / "x.vcf").write_text(header + "1\t5\t.\tA\tC\n")
+    with VcfReader(tmp_path / "x.vcf") as reader:
+        assert reader.contig_lengths == {"1": 248_956_422, "MT": 5}

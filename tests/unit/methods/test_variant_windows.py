@@ -9,6 +9,7 @@ from dnalm.methods.variant_windows import (
     VariantWindows,
     allele_status,
     contig_aliases,
+    known_name,
     shared_windows,
     trimmed,
     variant_windows,
@@ -181,15 +182,19 @@ def test_alleles_that_are_no_sequences_are_told_apart(reference: str, alternativ
 
 
 @pytest.mark.parametrize(
-    ("name", "others"),
+    ("names", "strangers"),
     [
-        ("chr1", {"1"}),
-        ("1", {"chr1"}),
-        ("X", {"chrX"}),
-        ("chrM", {"MT", "M", "chrMT"}),
-        ("MT", {"chrM", "M", "chrMT"}),
-        ("chrUn_gl000220", {"Un_gl000220"}),
+        (("chr1", "1", "Chr1", "CHR1"), ("chr11", "Chr", "")),
+        (("chrM", "chrMT", "M", "MT", "Mt", "ChrM", "chrMt"), ("m", "chrX", "Mito")),
+        (("chrUn_gl000220", "Un_gl000220"), ("GL000220",)),
+        (("chrX", "X"), ("x", "chrx")),
     ],
 )
-def test_contigs_have_other_names(name: str, others: set[str]) -> None:
-    assert set(contig_aliases(name)) == others
+def test_every_name_of_a_contig_is_one_of_all_its_others(names: tuple[str, ...], strangers: tuple[str, ...]) -> None:
+    for name in names:
+        assert set(names) - {name} <= set(contig_aliases(name))
+        assert name not in contig_aliases(name)
+        assert not {*strangers} & {*contig_aliases(name)}
+        assert [known_name(name, [other]) for other in names] == list(names)
+        assert known_name(name, strangers) is None
+        assert known_name(name, names) == name

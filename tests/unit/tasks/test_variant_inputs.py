@@ -130,12 +130,50 @@ def test_an_allele_has_a_status(genome: Path, tmp_path: Path, row: str, status: 
 
 
 def test_alleles_outside_the_regions_have_no_windows(genome: Path, tmp_path: Path) -> None:
-    """Regions [3, 5) and [9, 10), of a contig under its other name; one of another genome holds no variant."""
-    regions = lines(tmp_path / "x.bed", "1 3 5", "chr1 9 10", "chr7 0 9")
+    """Regions [3, 5) and [9, 10), of a contig under its other name."""
+    regions = lines(tmp_path / "x.bed", "1 3 5", "chr1 9 10")
     rows = ("chr1 3 . G A", "chr1 4 . A C", "1 5 . C A", "1 6 . C A", "chr1 9 . GA G", "chr2 1 . A C")
     found = of_vcf(tmp_path, genome, *rows, regions=regions)
     statuses = [str(variant.status) for entry in found for variant in entry.variants]
     assert statuses == ["OUTSIDE_REGIONS", "OK", "OK", "OUTSIDE_REGIONS", "OK", "OUTSIDE_REGIONS"]
+
+
+def test_regions_of_another_genome_are_refused(genome: Path, tmp_path: Path) -> None:
+    for line, sentence in (("chr7 0 9", "on the contig 'chr7', which the genome"), ("chr1 3 31", "ends at 31")):
+        with pytest.raises(UserError, match=f"Line 2 of 'x.bed' (is )?{sentence}"):
+            of_vcf(tmp_path, genome, "chr1 4 . A C", regions=lines(tmp_path / "x.bed", "1 3 5", line))
+
+
+def test_a_byte_order_mark_is_no_part_of_a_contigs_name(genome: Path, tmp_path: Path) -> None:
+    (tmp_path / "x.bed").write_bytes(b"\xef\xbb\xbfchr1\t3\t5\n")
+    ((variant,),) = (entry.variants for entry in of_vcf(tmp_path, genome, "chr1 4 . A C", regions=tmp_path / "x.bed"))
+    assert variant.status == Status.OK
+
+
+def test_a_contig_of_another_length_is_not_scored(genome: Path, tmp_path: Path) -> None:
+    """The header gives chr1, the genome's chr1 of 30 bases, 31; chr2 has the length that the header gives."""
+    header = ("##contig=<ID=1,length=31,x=y>", "##contig=<length=4,ID=chr2>", "#CHROM POS ID REF ALT QUAL FILTER INFO")
+    rows = ("chr1 4 . A C", "1 4 . A C", "chr2 1 . A C")
+    found = of_vcf(tmp_path, genome, *header, *(f"{row} . . ." for row in rows))
+    statuses = [variant.status for entry in found for variant in entry.variants]
+    assert statuses == [Status.OK, Status.CONTIG_LENGTH_DIFFERS, Status.OK]
+
+
+@pytest.mark.parametrize(("code", "first"), zip("RYSWKMBDHV", "ACCAGACAAA", strict=True))
+def test_a_code_of_the_genome_is_what_a_vcf_makes_of_it(tmp_path: Path, code: str, first: str) -> None:
+    """VCF 4.3, section 1.6.1: REF has the base of a code that is first in the alphabet. The window has REF too."""
+    (tmp_path / "genome.fasta").write_text(f">1\nTGAC{code}TGACCA\n")
+    row = f"1 4 . C{first}T CT"
+    ((variant,),) = (entry.variants for entry in of_vcf(tmp_path, tmp_path / "genome.fasta", row))
+    assert variant.status == Status.OK
+    assert variant.site
+    assert variant.site.windows.reference.bases == f"AC{first}TG"
+    assert variant.site.windows.alternative.bases == "ACTGA"
+    other = next(letter for letter in "ACGT" if letter != first)
+    ((variant,),) = (entry.variants for entry in of_vcf(tmp_path, tmp_path / "genome.fasta", f"1 5 . {other} {first}"))
+    assert variant.status == Status.REF_MISMATCH
+    with pytest.raises(UserError, match=f"where the genome 'genome.fasta' has '{code}'"):
+        of_vcf(tmp_path, tmp_path / "genome.fasta", f"1 5 . {other} {first}", fail=True)
 
 
 def test_a_mismatch_may_end_the_job(genome: Path, tmp_path: Path) -> None:

@@ -1,6 +1,5 @@
 """Annotated features of a genome: GTF, GFF3 or BED, plain or gzip-compressed, recognised line by line."""
 
-import gzip
 import re
 from collections import Counter
 from collections.abc import Container, Iterator, Mapping, Sequence
@@ -11,13 +10,12 @@ from urllib.parse import unquote
 import numpy as np
 
 from dnalm.errors import UserError, shown
+from dnalm.formats.interval_lines import Circular, IntervalLine, parts, read_intervals
 from dnalm.methods.segment_masks import Spans, merged
 from dnalm.methods.variant_windows import known_name
 
-NOT_FEATURES = ("#", "track", "browser")
-GFF_COLUMNS = 9
+FORMATS = "GTF, GFF3 or BED"
 OWN = "DNA-LM"  # source of the segments called here, whose names are quoted
-LARGEST_POSITION = 2**40
 # What published segmenters call features, and what annotations call them (Sequence Ontology, GENCODE, Ensembl, RefSeq).
 SYNONYMS = {
     "5UTR": ("five_prime_UTR", "five_prime_utr", "5UTR", "5'UTR"),
@@ -92,8 +90,9 @@ def read_annotation(path: Path, features: Sequence[str] | None = None) -> Annota
     lines: Counter[str] = Counter()
     others: Counter[str] = Counter()
     furthest: dict[str, int] = {}
+    circular = Circular()
     wanted = None if features is None else set(features)
-    for feature in read_features(path):
+    for feature in read_features(path, circular):
         furthest[feature.contig] = max(furthest.get(feature.contig, 0), feature.end)
         names = feature.names[:1] if wanted is None else [name for name in feature.names if name in wanted]
         if not names:
@@ -101,62 +100,52 @@ def read_annotation(path: Path, features: Sequence[str] | None = None) -> Annota
         for name in names:
             lines[name] += 1
             found.setdefault(feature.contig, {}).setdefault(name, []).append((feature.start, feature.end))
+    # The line that says that a contig is circular may stand behind its features.
+    for contig, length in circular.lengths.items():
+        for name, intervals in found.get(contig, {}).items():
+            found[contig][name] = [
+                part
+                for start, end in intervals
+                for part in parts(start, end, circular.passes_origin(contig, start, end))
+            ]
+        ends = (end for intervals in found.get(contig, {}).values() for _, end in intervals)
+        furthest[contig] = max(length, *ends, 0)
     spans = {contig: {name: merged(spans) for name, spans in inside.items()} for contig, inside in found.items()}
     return Annotation(spans, lines, others, furthest)
 
 
-def read_features(path: Path) -> Iterator[Feature]:
+def read_features(path: Path, circular: Circular | None = None) -> Iterator[Feature]:
     """Yield the features in the order of the file.
 
     A feature of GTF or GFF3 goes by its type (column 3), by its `Name` where DNA-LM wrote it, and as a gene by its kind; a
     feature of BED by its name (column 4). Names that published segmenters use are told from those of annotations.
 
+    Args:
+        path: the file.
+        circular: learns which contigs are circular; a feature that passes an origin ends behind its contig.
+
     Raises:
         UserError: a line is no feature, one is empty, or there is none.
     """
-    if not path.is_file():
-        raise UserError(f"'{path}' is no plain file; give GTF, GFF3 or BED.")
-    number = found = 0
-    try:
-        with path.open("rb") as file:
-            compressed = file.read(2) == b"\x1f\x8b"
-        with gzip.open(path, "rt", encoding="utf-8") if compressed else path.open(encoding="utf-8") as lines:
-            for number, line in enumerate(lines, start=1):
-                if line.startswith("##FASTA"):
-                    break
-                if not line.strip() or line.startswith(NOT_FEATURES):
-                    continue
-                found += 1
-                yield _feature(line.rstrip("\r\n").split("\t"), number, path.name)
-    except (EOFError, OSError, UnicodeDecodeError) as error:
-        raise UserError(
-            f"The file '{path.name}' cannot be read as text after line {number}; give GTF, GFF3 or BED."
-        ) from error
-    if not found:
-        raise UserError(f"The file '{path.name}' has no feature; give GTF, GFF3 or BED with at least one.")
+    for line in read_intervals(path, FORMATS, "feature"):
+        if circular is not None:
+            circular.learn(line)
+        yield _feature(line, path.name)
 
 
-def _feature(columns: list[str], number: int, file: str) -> Feature:
-    where = f"Line {number} of '{file}'"
-    try:
-        if len(columns) == GFF_COLUMNS and not columns[1].isdigit():
-            contig, start, end = columns[0], int(columns[3]) - 1, int(columns[4])
-            contig = unquote(contig) if columns[1] == OWN else contig
-            names = _gff_names(columns[1], columns[2], columns[8])
-        else:
-            contig, start, end = columns[0], int(columns[1]), int(columns[2])
-            names = (columns[3].strip(),)
-    except (IndexError, ValueError) as error:
-        raise UserError(
-            f"{where} is no named feature; BED has contig, start, end and name separated by tabs, GTF and GFF3 9 columns."
-        ) from error
-    if start < 0 or end > LARGEST_POSITION:
-        raise UserError(f"{where} lies outside of the contig '{shown(contig)}'; correct the feature.")
-    if end <= start:
-        raise UserError(f"{where} is a feature of length {end - start}; its end must lie behind its start.")
+def _feature(line: IntervalLine, file: str) -> Feature:
+    where = f"Line {line.number} of '{file}'"
+    contig, columns = line.contig, line.columns
+    if line.is_gff:
+        contig = unquote(contig) if columns[1] == OWN else contig
+        names = _gff_names(columns[1], columns[2], columns[8])
+    elif len(columns) > 3:
+        names = (columns[3].strip(),)
+    else:
+        raise UserError(f"{where} has no name. Name the feature in column 4 of BED, or give GTF or GFF3.")
     if not names[0]:
-        raise UserError(f"{where} has no name; name the feature that it is, as the model does.")
-    return Feature(contig, start, end, names, number)
+        raise UserError(f"{where} has no name. Name the feature as the model does.")
+    return Feature(contig, line.start, line.end, names, line.number)
 
 
 def _gff_names(source: str, kind: str, attributes: str) -> tuple[str, ...]:

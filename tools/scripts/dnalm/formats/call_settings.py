@@ -6,11 +6,10 @@ from pathlib import Path
 from typing import Any
 
 from dnalm.errors import UserError
-from dnalm.formats.tables import read_header, read_table
+from dnalm.formats.tables import MISSING, Table
 from dnalm.methods.segments import Calling
 
 FEATURE = "feature"
-ROWS = 10_000  # read at once
 KINDS = {field.name: float if "threshold" in field.name else int for field in fields(Calling)}
 
 
@@ -25,29 +24,27 @@ def read_call_settings(path: Path, usual: Mapping[str, Calling], known: Sequence
     Raises:
         UserError: a column, a feature or a number cannot be.
     """
-    names = read_header(path)
+    table = Table(path)
+    names = table.columns
     if FEATURE not in names or (strange := [name for name in names if name not in (FEATURE, *KINDS)]):
         which = f"has the column '{strange[0]}'" if FEATURE in names else f"lacks the column '{FEATURE}'"
         raise UserError(f"The table '{path.name}' {which}; its columns are {FEATURE} and any of {', '.join(KINDS)}.")
-    settings, line, told = dict(usual), 1, set()
-    for chunk in read_table(path, names, names, ROWS):
-        for row in chunk.to_dict("records"):
-            line += 1
-            where = f"Line {line} of '{path.name}'"
-            feature = row.pop(FEATURE).strip()
-            if feature not in known:
-                raise UserError(
-                    f"{where} names the feature '{feature}', which the model lacks; it has {', '.join(known)}."
-                )
-            if feature in told:
-                raise UserError(f"{where} names the feature '{feature}' again; keep one line of it.")
-            told.add(feature)
-            said = {name: _number(text, name, where) for name, text in row.items() if text.strip()}
-            if feature in settings:
-                # Who sets one threshold alone does not mean the other's usual value to be above it.
-                if "threshold" in said and "low_threshold" not in said:
-                    said["low_threshold"] = min(said["threshold"], settings[feature].low_threshold)
-                settings[feature] = checked(replace(settings[feature], **said), where)
+    settings, told = dict(usual), set()
+    for line, cells in table:
+        row = dict(zip(names, cells, strict=True))
+        where = f"Line {line} of '{path.name}'"
+        feature = row.pop(FEATURE)
+        if feature not in known:
+            raise UserError(f"{where} names the feature '{feature}', which the model lacks; it has {', '.join(known)}.")
+        if feature in told:
+            raise UserError(f"{where} names the feature '{feature}' again; keep one line of it.")
+        told.add(feature)
+        said = {name: _number(text, name, where) for name, text in row.items() if text not in MISSING}
+        if feature in settings:
+            # Who sets one threshold alone does not mean the other's usual value to be above it.
+            if "threshold" in said and "low_threshold" not in said:
+                said["low_threshold"] = min(said["threshold"], settings[feature].low_threshold)
+            settings[feature] = checked(replace(settings[feature], **said), where)
     return settings
 
 

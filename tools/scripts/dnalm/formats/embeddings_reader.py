@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from dnalm.errors import UserError
 from dnalm.formats.hdf5 import refuse_other_files
-from dnalm.formats.tables import read_header, read_table
+from dnalm.formats.tables import Table
 
 DIMENSION = re.compile(r"dimension_\d+")
 NUMBER = re.compile(r"-?\d+\.\d*(e[+-]\d+)?", re.IGNORECASE)  # pandas names columns by whole numbers, nobody by others
@@ -201,21 +201,23 @@ def _read_npz(path: Path) -> Embeddings:
 
 
 def _read_tabular(path: Path) -> Embeddings:
-    names = read_header(path)
+    table = Table(path)
+    names = table.columns
     identifier = _identifier(names, path)
     if any(NUMBER.fullmatch(name) for name in names):
         raise UserError(f"The first line of '{path.name}' has numbers; give a table that starts with names of columns.")
-    first = next(read_table(path, names, text=names, rows=FEW_ROWS), pd.DataFrame(columns=names))
+    first = next(table.frames(FEW_ROWS), pd.DataFrame(columns=names))
     dimensions = _dimensions([name for name in names if name != identifier], lambda name: _mostly_numbers(first[name]))
     others = [name for name in names if name not in {identifier, *dimensions}]
     ids: list[str] = []
     vectors, columns = [np.empty((0, len(dimensions)), dtype=np.float32)], [pd.DataFrame(columns=others)]
-    for chunk in read_table(path, names, text=[identifier, *others], rows=ROWS):
+    for chunk in table.frames(ROWS, text=[identifier, *others]):
         ids += chunk[identifier].tolist()
         vectors.append(_matrix(chunk, dimensions, ids[-len(chunk) :], len(ids) - len(chunk), path))
         columns.append(chunk[others])
-    table = pd.concat(columns, ignore_index=True)
-    return Embeddings(f"tabular, {_span(dimensions)}", ids, np.concatenate(vectors), table)
+    return Embeddings(
+        f"tabular, {_span(dimensions)}", ids, np.concatenate(vectors), pd.concat(columns, ignore_index=True)
+    )
 
 
 def _matrix(chunk: pd.DataFrame, dimensions: list[str], ids: list[str], before: int, path: Path) -> NDArray[np.float32]:

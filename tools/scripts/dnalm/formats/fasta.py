@@ -1,22 +1,21 @@
 """FASTA: read, plain or gzip-compressed, as a stream of DNA sequences, and written."""
 
-import gzip
 import io
 import os
 import string
-import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
-from typing import BinaryIO, Self, cast
+from typing import BinaryIO, Self
 
 import numpy as np
 from Bio.SeqIO.FastaIO import SimpleFastaParser
 from numpy.typing import NDArray
 
 from dnalm.errors import UserError
+from dnalm.formats.inputs import damage_told, decompressed, open_input
 
 AMBIGUOUS = b"RYSWKMBDHV"  # IUPAC nucleotide codes for more than one base, N apart (NC-IUB 1984)
 LONGEST_ID = 1_000  # letters; a longer one is a sequence without its line break
@@ -26,7 +25,6 @@ PROTEIN_ONLY = set("EFILPQ")  # letters of amino acids that are no nucleotide co
 GAPS = set("-.*~")
 WIDTH = 80  # bases a line that is written
 PIECE = 1 << 20  # letters of a record that are read at once where it need not be whole
-OTHER_COMPRESSIONS = {b"BZh": "bzip2", b"\xfd7zX": "xz", b"PK\x03\x04": "zip", b"\x28\xb5\x2f\xfd": "zstd"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,12 +58,7 @@ class FastaReader:
 
     def __init__(self, path: Path, keep_case: bool = False) -> None:
         self.path, self._keep_case = path, keep_case
-        try:
-            if path.exists() and not path.is_file():
-                raise UserError(f"'{path}' is no plain file; give a FASTA file.")
-            self._file: BinaryIO = path.open("rb")
-        except OSError as error:
-            raise UserError(f"The file '{path}' cannot be read ({error.strerror}); check its name.") from error
+        self._file: BinaryIO = open_input(path, "FASTA file")
         self._size = max(os.fstat(self._file.fileno()).st_size, 1)
 
     def __enter__(self) -> Self:
@@ -122,12 +115,8 @@ class FastaReader:
         """Count the records read from here on, and say in a sentence where the file is damaged."""
         self._number = 0
         try:
-            yield
-        except (EOFError, zlib.error, gzip.BadGzipFile) as error:
-            raise UserError(
-                f"The compressed file '{self.path.name}' is damaged or cut short after record {self._number}; "
-                "upload it again."
-            ) from error
+            with damage_told(self.path.name, lambda: f"record {self._number}"):
+                yield
         except UnicodeDecodeError as error:
             raise UserError(
                 f"The file '{self.path.name}' is not UTF-8 text after record {self._number}; save it as plain text FASTA."
@@ -135,13 +124,7 @@ class FastaReader:
 
     def _open_text(self) -> io.TextIOBase:
         """Return the decompressed text after looking at its start."""
-        start = self._file.read(4)
-        self._file.seek(0)
-        for magic, kind in OTHER_COMPRESSIONS.items():
-            if start.startswith(magic):
-                raise UserError(f"The file '{self.path.name}' is compressed with {kind}; use gzip or plain text.")
-        raw = gzip.GzipFile(fileobj=self._file) if start.startswith(b"\x1f\x8b") else self._file
-        buffered = io.BufferedReader(cast(io.RawIOBase, raw), buffer_size=1 << 18)
+        buffered = decompressed(self._file, self.path.name)
         blank_lines = blanks = 0
         while (start := buffered.peek(1 << 16)) and not start.strip():
             blanks += len(start)

@@ -6,7 +6,8 @@ from pathlib import Path
 
 from dnalm.errors import UserError, shown
 from dnalm.formats.fasta import SequenceRecord
-from dnalm.formats.sequence_tables import DelimitedTable, record_of
+from dnalm.formats.sequence_tables import record_of, required_column
+from dnalm.formats.tables import Table
 
 ID_COLUMNS = ("id", "name", "sequence_id", "seqid", "record")
 LABEL_COLUMNS = ("label", "labels", "class", "target", "value", "y")
@@ -60,9 +61,9 @@ class LabelTable:
     """
 
     def __init__(self, path: Path, names: ColumnNames, *, with_sequences: bool) -> None:
-        self.path, self._names, self._table = path, names, DelimitedTable(path)
+        self.path, self._names, self._table = path, names, Table(path, least_columns=1)
         columns = self._table.columns
-        self._sequences = self._table.column_of_sequences() if with_sequences else None
+        self._sequences = required_column(self._table) if with_sequences else None
         self._lower = [column.lower() for column in columns]
         self._id = _first(self._lower, ID_COLUMNS)
         taken = {self._id, self._sequences, *(self._numbers([names.group, names.side]))}
@@ -90,7 +91,7 @@ class LabelTable:
         for number, values in self._table:
             annotation = self._annotation(number, values)
             name = annotation.id or f"line_{number}"
-            yield record_of(self._table, number, values[self._sequences], name), annotation
+            yield record_of(self._table, self._sequences, number, values, name), annotation
 
     def _annotation(self, number: int, values: Sequence[str]) -> Annotation:
         def of(column: int | None) -> str | None:

@@ -8,11 +8,13 @@ from pathlib import Path
 from typing import Any
 
 from dnalm.errors import UserError, shown
+from dnalm.formats.inputs import GZIP, first_bytes
+from dnalm.formats.interval_lines import is_directive
 from dnalm.formats.shards import Merged, joined_provenance, named
-from dnalm.formats.text_lines import GZIP, read_lines
+from dnalm.formats.text_lines import header_lines, read_lines
 
+VCF = "VCF file"
 BED_COLUMNS = 3  # at least: contig, start, end
-NO_REGIONS = (b"#", b"track", b"browser")
 STRUCTURED = re.compile(rb"##(\w+)=<ID=([^,>]+)")  # a line of a VCF header that describes something by its name
 NOTE = re.compile(rb"##(\w+)=(\{.*\})$")  # one that may say what was run
 
@@ -22,7 +24,7 @@ def text_kind(path: Path) -> str:
     for line in read_lines(path):
         if line.startswith((b"##fileformat=VCF", b"#CHROM\t")):
             return "VCF"
-        if not line.startswith(NO_REGIONS) and line.strip():
+        if not is_directive(line):
             return "BED" if _is_region(line.split(b"\t")) else "table"
     return "table"
 
@@ -77,7 +79,7 @@ def merge_beds(paths: Sequence[Path], output: Path) -> Merged:
             for line_number, line in enumerate(read_lines(path), start=1):
                 if not line.strip():
                     continue
-                if line.startswith(NO_REGIONS):
+                if is_directive(line):
                     own.append(line)
                     if head is None:
                         file.write(line + b"\n")
@@ -119,7 +121,7 @@ def merge_vcfs(paths: Sequence[Path], output: Path) -> Merged:
         file.write(b"".join(line + b"\n" for line in header))
         for number, path in enumerate(paths, start=1):
             records.append(0)
-            for line_number, line in enumerate(read_lines(path), start=1):
+            for line_number, line in enumerate(read_lines(path, VCF, bounded=False), start=1):
                 if line_number > len(headers[number - 1]) and line:
                     _checked_columns(line, columns, line_number, named(number, path))
                     records[-1] += 1
@@ -128,11 +130,7 @@ def merge_vcfs(paths: Sequence[Path], output: Path) -> Merged:
 
 
 def _vcf_header(path: Path, number: int) -> list[bytes]:
-    header: list[bytes] = []
-    for line in read_lines(path):
-        if not line.startswith(b"#"):
-            break
-        header.append(line)
+    header = header_lines(path, VCF)
     if not header or not header[-1].startswith(b"#CHROM\t"):
         raise UserError(f"{named(number, path)} has no VCF header that ends with a line '#CHROM …'; add it.")
     return header
@@ -184,8 +182,7 @@ def _run(line: bytes) -> tuple[bytes, dict[str, Any]] | None:
 
 
 def _is_compressed(path: Path) -> bool:
-    with path.open("rb") as file:
-        return file.read(2) == GZIP
+    return first_bytes(path, len(GZIP)) == GZIP
 
 
 def _opened(path: Path, *, compressed: bool) -> Any:

@@ -1,6 +1,5 @@
 """A genome: FASTA with indexed access by contig and position."""
 
-import gzip
 import shutil
 import tempfile
 from pathlib import Path
@@ -9,11 +8,10 @@ from typing import Self
 
 import pysam
 
-from dnalm.errors import UserError
+from dnalm.errors import DISK_IS_FULL, UserError
 from dnalm.formats.fasta import SequenceRecord, normalised
+from dnalm.formats.inputs import GZIP, damage_told, decompressed, is_block_compressed, open_input
 from dnalm.methods.variant_windows import known_name
-
-BGZF_MAGIC = b"\x1f\x8b\x08\x04"  # gzip with an extra field: blocks that can be read apart (SAM specification, 4.1)
 
 
 class Reference:
@@ -24,16 +22,15 @@ class Reference:
 
     def __init__(self, path: Path) -> None:
         self.name = path.name
-        if path.exists() and not path.is_file():
-            raise UserError(f"The genome '{path}' is no plain file; give a FASTA file.")
+        with open_input(path, "FASTA file") as file:
+            self._in_blocks = is_block_compressed(file, path.name)
+            self._packed = not self._in_blocks and file.read(len(GZIP)) == GZIP
         self._folder = tempfile.TemporaryDirectory(prefix="dnalm-")
         try:
             self._fasta = self._open(path)
-        except (OSError, ValueError, EOFError, pysam.SamtoolsError) as error:
+        except BaseException:
             self._folder.cleanup()
-            raise UserError(
-                f"The genome '{path.name}' cannot be indexed; use FASTA with one sequence a contig and lines of one length."
-            ) from error
+            raise
         self.lengths = dict(zip(self._fasta.references, self._fasta.lengths, strict=True))
 
     def __enter__(self) -> Self:
@@ -55,31 +52,38 @@ class Reference:
 
     def fetch(self, contig: str, start: int, end: int, name: str, keep_case: bool = False) -> SequenceRecord:
         """Return bases [start, end), 0-based, of the forward strand, as a record with a name."""
-        letters = self._fasta.fetch(contig, start, end)
+        letters = self.letters(contig, start, end)
         return normalised(name, letters, f"Region {contig}:{start + 1}-{end} of '{self.name}'", keep_case)
+
+    def letters(self, contig: str, start: int, end: int) -> str:
+        """Return the letters [start, end), 0-based, as the file has them."""
+        return str(self._fasta.fetch(contig, start, end))
 
     def _open(self, path: Path) -> pysam.FastaFile:
         """Open with the index of a server's genome where there is an up-to-date one, else with our own."""
-        plain = self._seekable(path)
+        plain = self._unpacked(path) if self._packed else path
         index, blocks = Path(f"{path}.fai"), Path(f"{path}.gzi")
-        compressed = plain == path and _magic(path) == BGZF_MAGIC
-        needed = [index, blocks] if compressed else [index]
-        if not all(file.is_file() and file.stat().st_mtime >= path.stat().st_mtime for file in needed):
-            index, blocks = (Path(self._folder.name) / f"genome.{suffix}" for suffix in ("fai", "gzi"))
-            pysam.faidx("--fai-idx", str(index), "--gzi-idx", str(blocks), str(plain))
-        return pysam.FastaFile(str(plain), str(index), str(blocks) if compressed else None)
+        needed = [index, blocks] if self._in_blocks else [index]
+        try:
+            if not all(file.is_file() and file.stat().st_mtime >= path.stat().st_mtime for file in needed):
+                index, blocks = (Path(self._folder.name) / f"genome.{suffix}" for suffix in ("fai", "gzi"))
+                pysam.faidx("--fai-idx", str(index), "--gzi-idx", str(blocks), str(plain))
+            return pysam.FastaFile(str(plain), str(index), str(blocks) if self._in_blocks else None)
+        except (OSError, ValueError, pysam.SamtoolsError) as error:
+            if isinstance(error, OSError) and error.errno in DISK_IS_FULL:
+                raise
+            raise UserError(
+                f"The genome '{path.name}' cannot be indexed; use FASTA with one sequence a contig and lines of one length."
+            ) from error
 
-    def _seekable(self, path: Path) -> Path:
-        """Return a file that can be read anywhere: plain gzip is unpacked beside the index."""
-        magic = _magic(path)
-        if not magic.startswith(b"\x1f\x8b") or magic == BGZF_MAGIC:
-            return path
+    def _unpacked(self, path: Path) -> Path:
+        """Return a copy that can be read anywhere, beside the index."""
         unpacked = Path(self._folder.name) / "genome.fa"
-        with gzip.open(path, "rb") as source, unpacked.open("wb") as target:
+        with (
+            open_input(path) as file,
+            damage_told(path.name, lambda: "its start"),
+            decompressed(file, path.name) as source,
+            unpacked.open("wb") as target,
+        ):
             shutil.copyfileobj(source, target, 1 << 20)
         return unpacked
-
-
-def _magic(path: Path) -> bytes:
-    with path.open("rb") as file:
-        return file.read(4)

@@ -1,6 +1,5 @@
 """Regions of a genome, BED or GFF3, plain or gzip-compressed, recognised by content; their sequences; and BED written."""
 
-import gzip
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
@@ -8,18 +7,27 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-from dnalm.errors import UserError
+import numpy as np
+
+from dnalm.errors import UserError, shown
 from dnalm.formats.fasta import LONGEST_ID, SequenceRecord
+from dnalm.formats.interval_lines import Circular, IntervalLine, attribute, parts, read_intervals
 from dnalm.formats.reference import Reference
 from dnalm.methods.strands import reverse_complement
 
-NOT_REGIONS = ("#", "track", "browser")
-GFF_COLUMNS = 9
+FORMATS = "BED or GFF3"
 
 
 @dataclass(frozen=True, slots=True)
 class Region:
-    """Bases [start, end), 0-based, of a contig; strand is '+', '-' or '.'; `line` is where it stands in its file."""
+    """Bases [start, end), 0-based, of a contig.
+
+    Attributes:
+        strand: '+', '-', '.' or '?'.
+        line: its number in the file.
+        circular: length of the contig if it is circular and the region passes its origin, so that `end` lies behind the
+            last base; else 0.
+    """
 
     contig: str
     start: int
@@ -27,6 +35,12 @@ class Region:
     name: str
     strand: str
     line: int
+    circular: int = 0
+
+    @property
+    def parts(self) -> list[tuple[int, int]]:
+        """The one or two intervals of the contig that it has, in reading order."""
+        return parts(self.start, self.end, self.circular)
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,14 +100,22 @@ class RegionReader:
         for region in read_regions(self._regions):
             self._read += 1
             contig = contig_of(region, self._reference, self._regions)
-            record = self._reference.fetch(contig, region.start, region.end, region.name, self._keep_case)
-            bases, soft_masked = record.bases, record.soft_masked
-            if region.strand == "-":
-                bases = reverse_complement(bases)
-                soft_masked = None if soft_masked is None else soft_masked[::-1]
-            yield RegionRecord(
-                region.name, bases, record.lower_case, record.ambiguous, record.uracil, soft_masked, region
-            )
+            yield self._record(contig, region)
+
+    def _record(self, contig: str, region: Region) -> RegionRecord:
+        records = [
+            self._reference.fetch(contig, start, end, region.name, self._keep_case) for start, end in region.parts
+        ]
+        bases = "".join(record.bases for record in records)
+        masks = [record.soft_masked for record in records if record.soft_masked is not None]
+        soft_masked = np.concatenate(masks) if masks else None
+        if region.strand == "-":
+            bases = reverse_complement(bases)
+            soft_masked = None if soft_masked is None else soft_masked[::-1]
+        lower_case, ambiguous, uracil = (
+            sum(getattr(record, kind) for record in records) for kind in ("lower_case", "ambiguous", "uracil")
+        )
+        return RegionRecord(region.name, bases, lower_case, ambiguous, uracil, soft_masked, region)
 
 
 def contig_of(region: Region, genome: Reference, regions: Path) -> str:
@@ -127,7 +149,7 @@ def check_region(region: Region, length: int | None, regions: Path, genome: str,
             f"{where} is on the contig '{region.contig}', which the genome '{genome}' lacks "
             f"(it has {few} …); use the genome the regions belong to."
         )
-    if region.end > length:
+    if (region.circular or region.end) > length or (region.circular and region.circular != length):
         raise UserError(
             f"{where} ends at {region.end:,}, the contig '{region.contig}' of '{genome}' at {length:,}; "
             "use the genome the regions belong to, or cut the region."
@@ -162,56 +184,26 @@ def read_regions(path: Path) -> Iterator[Region]:
     Raises:
         UserError: a line is neither, a region is empty, or there is none.
     """
-    if path.exists() and not path.is_file():
-        raise UserError(f"'{path}' is no plain file; give a BED or GFF3 file.")
-    number = found = 0
-    try:
-        with path.open("rb") as file:
-            compressed = file.read(2) == b"\x1f\x8b"
-        with gzip.open(path, "rt", encoding="utf-8") if compressed else path.open(encoding="utf-8") as lines:
-            for number, line in enumerate(lines, start=1):
-                if line.startswith("##FASTA"):
-                    break
-                if not line.strip() or line.startswith(NOT_REGIONS):
-                    continue
-                found += 1
-                yield _region(line.rstrip("\r\n").split("\t"), number, path.name)
-    except (EOFError, OSError, UnicodeDecodeError) as error:
-        raise UserError(
-            f"The regions '{path.name}' cannot be read as text after line {number}; use BED or GFF3."
-        ) from error
-    if not found:
-        raise UserError(f"The file '{path.name}' has no region; use BED or GFF3 with at least one.")
+    circular = Circular()
+    for line in read_intervals(path, FORMATS, "region"):
+        circular.learn(line)
+        yield _region(line, path.name, circular)
 
 
-def _region(columns: list[str], number: int, file: str) -> Region:
-    where = f"Line {number} of '{file}'"
-    try:
-        if len(columns) == GFF_COLUMNS and not columns[1].isdigit():
-            contig, start, end = columns[0], int(columns[3]) - 1, int(columns[4])
-            strand, name = columns[6], _gff_name(columns[8])
-        else:
-            contig, start, end = columns[0], int(columns[1]), int(columns[2])
-            name = columns[3].strip() if len(columns) > 3 else ""
-            strand = columns[5] if len(columns) > 5 else "."
-    except (IndexError, ValueError) as error:
-        raise UserError(
-            f"{where} is no region; BED has contig, start and end separated by tabs, GFF3 9 columns."
-        ) from error
-    if start < 0:
-        raise UserError(f"{where} starts before the contig '{contig}'; correct the region.")
-    if end <= start:
-        raise UserError(f"{where} is a region of length {end - start}; its end must lie behind its start.")
-    if strand not in "+-.?" or len(strand) != 1:
-        raise UserError(f"{where} has the strand '{strand}'; use +, - or a dot.")
+def _region(line: IntervalLine, file: str, circular: Circular) -> Region:
+    where = f"Line {line.number} of '{file}'"
+    columns = line.columns
+    if line.is_gff:
+        strand, name = columns[6], attribute(line, "ID") or attribute(line, "Name")
+    else:
+        name = columns[3].strip() if len(columns) > 3 else ""
+        strand = columns[5].strip() if len(columns) > 5 else "."
+    if strand not in ("+", "-", ".", "?"):
+        raise UserError(f"{where} has the strand '{shown(strand)}'. Use +, - or a dot.")
+    contig, start, end = line.contig, line.start, line.end
     named = "_".join(name.split()) if name not in ("", ".") else f"{contig}:{start}-{end}({strand})"
     if not named.isprintable():
-        raise UserError(f"{where} has a control character in its name; remove it.")
+        raise UserError(f"{where} has a name with a control character, or that is not UTF-8 text. Remove it.")
     if len(named) > LONGEST_ID:
-        raise UserError(f"{where} has a name of {len(named):,} letters; use at most {LONGEST_ID:,}.")
-    return Region(contig, start, end, named, strand, number)
-
-
-def _gff_name(attributes: str) -> str:
-    pairs = dict(pair.strip().split("=", 1) for pair in attributes.split(";") if "=" in pair)
-    return pairs.get("ID") or pairs.get("Name") or ""
+        raise UserError(f"{where} has a name of {len(named):,} letters. Use at most {LONGEST_ID:,}.")
+    return Region(contig, start, end, named, strand, line.number, circular.passes_origin(contig, start, end))

@@ -10,14 +10,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dnalm.errors import UserError, shown
-from dnalm.formats.tables import NOT_GIVEN, by_number, listed, read_header, read_table
+from dnalm.formats.tables import MISSING, Table, by_number, listed
 
 if TYPE_CHECKING:
     import pandas as pd
 
 ROWS = 100_000  # read at once
 MOSTLY = 10  # numbers for each text among them: still a column of numbers
-NO_VALUE = NOT_GIVEN | {"."}
 # Numbers that say where a record is and how it was read, not how it scored.
 NO_SCORES = {
     *("chrom", "chr", "contig", "pos", "position", "start", "end", "id", "ref", "alt", "strand", "name", "status"),
@@ -68,7 +67,8 @@ def read_scores(paths: Sequence[Path], names: Sequence[str], wanted: ScoreColumn
     Raises:
         UserError: a table cannot be read, lacks a column or a header line, or no column looks like scores.
     """
-    columns = _resolved(paths[0], wanted)
+    tables = [Table(path) for path in paths]
+    columns = _resolved(tables[0], wanted)
     assert columns["score"] is not None
     parts: dict[str, list[NDArray[Any]]] = {"values": [], "group": []}
     codes = {role: _Codes() for role in ("label", "cluster", "pair") if columns[role]}
@@ -76,10 +76,10 @@ def read_scores(paths: Sequence[Path], names: Sequence[str], wanted: ScoreColumn
     empty: Counter[int] = Counter()
     not_numbers: Counter[int] = Counter()
     example = ""
-    for number, path in enumerate(paths):
-        header = _columns_of(path, columns)
-        for chunk in read_table(path, header, text=header, rows=ROWS):
-            texts = _stripped(chunk[columns["score"]])
+    for number, table in enumerate(tables):
+        _check_columns(table, columns)
+        for chunk in table.frames(ROWS):
+            texts = chunk[columns["score"]]
             values, missing, wrong = _numbers(texts)
             group = groups.of(chunk[columns["group"]]) if columns["group"] else np.full(len(chunk), number)
             empty.update(group[missing].tolist())
@@ -114,44 +114,39 @@ class _Codes:
         """Return the number of each text, -1 where it stands for no value."""
         import pandas as pd
 
-        places, distinct = pd.factorize(_stripped(column))
+        places, distinct = pd.factorize(column)
         for name in distinct:
-            if name not in self._numbers and name not in NO_VALUE:
+            if name not in self._numbers and name not in MISSING:
                 self._numbers[name] = len(self.names)
                 self.names.append(name)
         return np.array([self._numbers.get(name, -1) for name in distinct], dtype=np.int64)[places]
-
-
-def _stripped(column: "pd.Series[str]") -> "pd.Series[str]":
-    """Return texts without blanks around them; a row that ends early has an empty one."""
-    return column.fillna("").str.strip()
 
 
 def _numbers(texts: "pd.Series[str]") -> tuple[NDArray[np.float64], NDArray[np.bool_], NDArray[np.bool_]]:
     """Return numbers, which texts stand for none, and which are no finite number."""
     import pandas as pd
 
-    missing = texts.isin(NO_VALUE).to_numpy()
+    missing = texts.isin(MISSING).to_numpy()
     values = pd.to_numeric(texts.where(~missing), errors="coerce").to_numpy(dtype=np.float64, na_value=np.nan)
     values = np.where(np.isfinite(values), values, np.nan)
     return values, missing, np.isnan(values) & ~missing
 
 
-def _resolved(path: Path, wanted: ScoreColumns) -> dict[str, str | None]:
+def _resolved(table: Table, wanted: ScoreColumns) -> dict[str, str | None]:
     """Return the names of the columns in the first table."""
-    header = read_header(path)
+    header = table.columns
     columns: dict[str, str | None] = {}
     for role in ("score", "group", "label", "cluster", "pair"):
         given = getattr(wanted, role)
         columns[role] = None if given is None else by_number(given, header) or given
     if columns["score"] is None:
-        columns["score"] = _looks_like_scores(path, header, {name for name in columns.values() if name})
+        columns["score"] = _looks_like_scores(table, {name for name in columns.values() if name})
     return columns
 
 
-def _columns_of(path: Path, columns: dict[str, str | None]) -> list[str]:
-    """Return the names in a table's header, which must have every column."""
-    header = read_header(path)
+def _check_columns(table: Table, columns: dict[str, str | None]) -> None:
+    """Raise UserError unless a table has every column."""
+    header, path = table.columns, table.path
     for role, name in columns.items():
         if name is not None and name not in header:
             raise UserError(
@@ -162,19 +157,19 @@ def _columns_of(path: Path, columns: dict[str, str | None]) -> list[str]:
             f"The first line of '{path.name}' has the number '{columns['score']}' where the scores' name should be; "
             "give the table a header line."
         )
-    return header
 
 
-def _looks_like_scores(path: Path, header: list[str], used: set[str]) -> str:
+def _looks_like_scores(table: Table, used: set[str]) -> str:
+    header, path = table.columns, table.path
     candidates = [
         name
         for name in header
         if name not in used and name.lower() not in NO_SCORES and not name.lower().startswith(COUNTS)
     ]
     found: list[str] = []
-    for chunk in read_table(path, header, text=header, rows=ROWS):
+    for chunk in table.frames(ROWS):
         for name in candidates:
-            values, _, wrong = _numbers(_stripped(chunk[name]))
+            values, _, wrong = _numbers(chunk[name])
             if np.isfinite(values).sum() > MOSTLY * wrong.sum():
                 found.append(name)
         break

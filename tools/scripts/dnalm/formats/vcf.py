@@ -7,24 +7,29 @@ their header, and nothing but INFO is ours to change.
 import gzip
 import io
 import os
+import re
 import shutil
+import sys
 import tempfile
-import zlib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
-from typing import BinaryIO, Self, cast
+from typing import BinaryIO, Self
 
 import pysam
 
 from dnalm.errors import UserError, shown
-from dnalm.formats.fasta import OTHER_COMPRESSIONS
+from dnalm.formats.inputs import READ_ERRORS, UTF_16, damage_told, decompressed, open_input, read_error
+from dnalm.formats.text_lines import LONGEST_LINE, refuse_endless_header
 
 FIXED = ("#CHROM", "POS", "ID", "REF", "ALT", "QUAL", "FILTER", "INFO")
 LEAST_COLUMNS = 5  # up to ALT; what lacks behind is filled with dots
 INFO = FIXED.index("INFO")
 VERSION = "##fileformat=VCFv4.2"
+MOST_DIGITS = 18  # of a position
+CONTIG = re.compile(r"##contig=<(?:.*?,)?ID=([^,>]+)")
+LENGTH = re.compile(r"[<,]length=(\d{1,18})[,>]")
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,6 +78,7 @@ class VcfReader:
         header: its lines without line ends; the last names the columns.
         header_made: whether its last line is ours.
         info_fields: names of the INFO fields that the header describes.
+        contig_lengths: lengths of contigs, as far as the header gives them.
         filled: records so far that had fewer than 8 columns.
         in_order: whether the records so far are sorted as an index needs them: each contig in one stretch, by position.
     """
@@ -84,12 +90,7 @@ class VcfReader:
         self.in_order = True
         self._seen: set[str] = set()
         self._last = ("", -1)
-        try:
-            if path.exists() and not path.is_file():
-                raise UserError(f"'{path}' is no plain file; give a VCF file.")
-            self._file: BinaryIO = path.open("rb")
-        except OSError as error:
-            raise UserError(f"The file '{path}' cannot be read ({error.strerror}); check its name.") from error
+        self._file: BinaryIO = open_input(path, "VCF file")
         try:
             self._size = max(os.fstat(self._file.fileno()).st_size, 1)
             self._lines = self._open_lines()
@@ -125,23 +126,15 @@ class VcfReader:
     def _open_lines(self) -> io.TextIOWrapper:
         """Return the decompressed text after looking at its start."""
         name = self.path.name
-        start = self._file.read(4)
-        self._file.seek(0)
-        for magic, kind in OTHER_COMPRESSIONS.items():
-            if start.startswith(magic):
-                raise UserError(f"The file '{name}' is compressed with {kind}; use bgzip, gzip or plain text.")
-        compressed = start.startswith(b"\x1f\x8b")
-        raw = gzip.GzipFile(fileobj=self._file) if compressed else self._file
-        buffered = io.BufferedReader(cast(io.RawIOBase, raw), buffer_size=1 << 18)
-        try:
-            start = buffered.peek(64)
-        except (EOFError, zlib.error, gzip.BadGzipFile) as error:
-            raise UserError(f"The compressed file '{name}' is damaged; upload it again.") from error
+        # Genotypes of many samples expand a thousandfold: here the lengths of lines and header are bounded.
+        buffered = decompressed(self._file, name, bounded=False)
+        with damage_told(name, lambda: "its start"):
+            start = buffered.peek(64)[:64]
         if not start.strip():
             raise UserError(f"The file '{name}' is empty; choose a VCF file with at least one variant.")
         if start.startswith(b"BCF"):
             raise UserError(f"The file '{name}' is BCF; convert it to VCF first (bcftools view).")
-        if start.startswith((b"\xff\xfe", b"\xfe\xff")) or b"\0" in start:
+        if start.startswith(UTF_16) or b"\0" in start:
             raise UserError(f"The file '{name}' is binary or UTF-16, and no VCF; save it as plain text.")
         # Bytes that are no UTF-8 pass as they are.
         return io.TextIOWrapper(buffered, encoding="utf-8-sig", errors="surrogateescape", newline="\n")
@@ -149,21 +142,24 @@ class VcfReader:
     def _next_line(self) -> str | None:
         """Return the next line without its end, None behind the last."""
         try:
-            line = self._lines.readline()
-        except (EOFError, zlib.error, gzip.BadGzipFile) as error:
-            raise UserError(
-                f"The compressed file '{self.path.name}' is damaged or cut short after line {self._number}; "
-                "upload it again."
-            ) from error
+            line = self._lines.readline(LONGEST_LINE)
+        except READ_ERRORS as error:
+            raise read_error(error, self.path.name, f"line {self._number}") from error
         self._number += 1
+        if "\0" in line or (len(line) == LONGEST_LINE and not line.endswith("\n")):
+            what = "has a NUL byte" if "\0" in line else f"is longer than {LONGEST_LINE:,} characters"
+            raise UserError(f"Line {self._number} of '{self.path.name}' {what}. The file is damaged, or no VCF.")
         return line.rstrip("\r\n") if line else None
 
     def _read_header(self) -> str:
         """Read the lines that start with '#', and return the first that does not."""
         name = self.path.name
         lines: list[str] = []
+        size = 0
         line = self._next_line()
         while line is not None and (line.startswith("#") or not line):
+            size += sys.getsizeof(line)
+            refuse_endless_header(size, name, "VCF file")
             lines += [line] if line else []
             line = self._next_line()
         if line is None:
@@ -178,6 +174,7 @@ class VcfReader:
             lines.insert(0, VERSION)
         self.header = lines
         self.info_fields = self._checked_header()
+        self.contig_lengths = _contig_lengths(lines)
         return line
 
     def _checked_header(self) -> set[str]:
@@ -185,7 +182,9 @@ class VcfReader:
         verbosity = pysam.set_verbosity(0)
         try:
             with tempfile.NamedTemporaryFile("w", suffix=".vcf", encoding="utf-8", errors="surrogateescape") as file:
-                file.write("\n".join(self.header) + "\n")
+                # Samples are not needed, and may not be what htslib takes: two of one name, say.
+                columns = "\t".join(self.header[-1].split("\t")[: len(FIXED)])
+                file.write("\n".join([*self.header[:-1], columns]) + "\n")
                 file.flush()
                 with pysam.VariantFile(file.name) as found:
                     return set(found.header.info)
@@ -217,7 +216,7 @@ class VcfReader:
         where = f"Line {self._number} of '{self.path.name}'"
         if len(columns) < LEAST_COLUMNS:
             raise UserError(f"{where} is no variant; a VCF has CHROM, POS, ID, REF, ALT … separated by tabs.")
-        if not (columns[1].isascii() and columns[1].isdigit()):
+        if not (columns[1].isascii() and columns[1].isdigit() and len(columns[1]) <= MOST_DIGITS):
             raise UserError(f"{where} has the position '{shown(columns[1])}', which is no whole number; mend the line.")
         for number, column in ((0, "contig"), (3, "REF"), (4, "ALT")):
             if not columns[number] or columns[number] != columns[number].strip():
@@ -231,6 +230,16 @@ class VcfReader:
         else:
             self.in_order &= record.position >= position
         self._last = (record.contig, record.position)
+
+
+def _contig_lengths(header: Sequence[str]) -> dict[str, int]:
+    """Return the lengths that lines `##contig=<ID=…,length=…>` give."""
+    lengths: dict[str, int] = {}
+    for line in header:
+        contig, length = CONTIG.match(line), LENGTH.search(line)
+        if contig and length:
+            lengths[contig[1]] = int(length[1])
+    return lengths
 
 
 @dataclass(frozen=True, slots=True)

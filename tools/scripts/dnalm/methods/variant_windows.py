@@ -13,6 +13,9 @@ from dnalm.methods.strands import reverse_complement
 
 CONTEXT = 200  # bases of a window, where nobody chose
 LETTERS = frozenset("ACGT")
+FIRST_BASE = str.maketrans("URYSWKMBDHV", "TACCAGACAAA")  # of each IUPAC code (NC-IUB 1984)
+CHROMOSOME_PREFIXES = ("chr", "", "Chr", "CHR")
+MITOCHONDRIA = ("M", "MT", "Mt")  # as UCSC, Ensembl and plant genomes call them
 Fetch = Callable[[int, int], str]
 
 
@@ -35,6 +38,7 @@ class Status(StrEnum):
     SYMBOLIC_ALT = "SYMBOLIC_ALT"
     BREAKEND_ALT = "BREAKEND_ALT"
     UNKNOWN_CONTIG = "UNKNOWN_CONTIG"
+    CONTIG_LENGTH_DIFFERS = "CONTIG_LENGTH_DIFFERS"
     BEYOND_CONTIG = "BEYOND_CONTIG"
     OUTSIDE_REGIONS = "OUTSIDE_REGIONS"
 
@@ -56,9 +60,20 @@ MEANINGS = {
     Status.SYMBOLIC_ALT: "not scored: ALT is symbolic and has no sequence",
     Status.BREAKEND_ALT: "not scored: ALT is a breakend and has no sequence",
     Status.UNKNOWN_CONTIG: "not scored: the genome lacks the contig",
+    Status.CONTIG_LENGTH_DIFFERS: "not scored: the VCF's header gives the contig another length than the genome has; use "
+    "the genome that the variants were called on",
     Status.BEYOND_CONTIG: "not scored: the position lies outside the contig",
     Status.OUTSIDE_REGIONS: "not scored: outside the regions",
 }
+
+
+def reduced(letters: str) -> str:
+    """Return the REF that a VCF has where a genome has IUPAC codes: the base of each that is first in the alphabet.
+
+    VCF 4.3, section 1.6.1: "ambiguity codes must be reduced to a concrete base by using the one that is first
+    alphabetically". N stays.
+    """
+    return letters.upper().translate(FIRST_BASE)
 
 
 def allele_status(reference: str, alternative: str) -> Status:
@@ -96,16 +111,18 @@ def trimmed(reference: str, alternative: str) -> tuple[int, str, str]:
 
 
 def contig_aliases(name: str) -> list[str]:
-    """Return how else a contig may be called: chr1 and 1, chrM, M, MT and chrMT."""
-    plain = name[3:] if name.lower().startswith("chr") else name
-    if plain.upper() in ("M", "MT"):
-        return [other for other in ("chrM", "MT", "M", "chrMT") if other != name]
-    return [plain] if plain != name else [f"chr{name}"]
+    """Return how else a contig may be called: chr1, Chr1, CHR1 and 1; chrM, MT, Mt and so on. Each is an alias of all."""
+    plain = name[3:] if name[:3].lower() == "chr" else name
+    plains = MITOCHONDRIA if plain in MITOCHONDRIA else (plain,)
+    aliases = (f"{prefix}{other}" for prefix in CHROMOSOME_PREFIXES for other in plains)
+    return [other for other in aliases if other not in (name, "")]
 
 
 def known_name(name: str, known: Container[str]) -> str | None:
     """Return by which of its usual names a contig is known; None if by none."""
-    return next((other for other in (name, *contig_aliases(name)) if other in known), None)
+    if name in known:
+        return name
+    return next((other for other in contig_aliases(name) if other in known), None)
 
 
 @dataclass(frozen=True, slots=True)

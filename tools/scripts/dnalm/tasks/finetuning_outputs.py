@@ -29,7 +29,7 @@ MEANINGS = {
     "uracil": "letters U read as T",
     "duplicate_ids": "sequences with an id seen before, kept",
     "repeated_lines": "lines of the labels that repeat another",
-    "labels_with_white_space": "labels with white space that was taken off",
+    "labels_with_white_space": "labels with several blanks in a row, which became one",
     "label_missing": "sequences left out that have no label",
     "same_in_test": "sequences left out that test has too, or their reverse complement",
     "overlaps_test": "sequences left out that share bases of the genome with test",

@@ -8,10 +8,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dnalm.errors import UserError, shown
+from dnalm.formats.tables import MISSING
 from dnalm.models.head_config import Task
 from dnalm.tasks.finetuning_data import Collection, Example
 
-MISSING = {"", "nan", "na", "n/a", "."}  # in small letters
 MOST_CLASSES = 1_000
 FEWEST = 3  # members of a class: one each to train, validate and test
 
@@ -111,7 +111,7 @@ TARGETS: dict[Task, Callable[[Sequence[Example], Collection], Targets]] = {
 
 
 def _tidy(example: Example, place: int, counts: Counter[str]) -> str:
-    """Return a label without white space around it and with single blanks within; count what that changed."""
+    """Return a label with single blanks within; count what that changed."""
     assert example.labels is not None
     text = " ".join(example.labels[place].split())
     counts["labels_with_white_space"] += text != example.labels[place]
@@ -120,7 +120,7 @@ def _tidy(example: Example, place: int, counts: Counter[str]) -> str:
 
 def is_missing(text: str) -> bool:
     """Say whether a value stands for none."""
-    return text.lower() in MISSING
+    return text in MISSING
 
 
 def _is_number(text: str) -> bool:

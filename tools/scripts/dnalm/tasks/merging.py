@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from dnalm.errors import UserError
+from dnalm.formats.inputs import first_bytes
 from dnalm.formats.merged_embeddings import merge_h5ad, merge_parquet
 from dnalm.formats.merged_text import merge_beds, merge_tables, merge_vcfs, text_kind
 from dnalm.formats.merged_tracks import merge_bigwigs
@@ -84,11 +85,7 @@ def _kind(shards: Sequence[Path]) -> str:
 
 def _kind_of(path: Path, number: int) -> str:
     """Return a shard's kind by its content; nothing if it has none."""
-    try:
-        with path.open("rb") as file:
-            start = file.read(8)
-    except OSError as error:
-        raise UserError(f"The file '{path}' cannot be read ({error.strerror}); check its name.") from error
+    start = first_bytes(path, 8)
     if not start:
         return ""
     kind = next((kind for magic, kind in MAGICS.items() if start.startswith(magic)), None) or text_kind(path)

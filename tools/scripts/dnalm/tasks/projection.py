@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from dnalm.errors import UserError
 from dnalm.formats.embeddings_reader import Embeddings, read_embeddings
 from dnalm.formats.outputs import whole_or_nothing
-from dnalm.formats.tables import NOT_GIVEN, TableWriter, by_number, listed, read_header, read_table
+from dnalm.formats.tables import MISSING, Table, TableWriter, by_number, listed
 from dnalm.methods.projections import (
     PROJECTIONS,
     SCALINGS,
@@ -131,11 +131,12 @@ def _refuse_without_a_map(data: Embeddings, path: Path) -> None:
 
 def _joined(ids: list[str], path: Path, metadata_id: str) -> Metadata:
     """Return the metadata with one row a record, in the order of the records; empty texts where none is given."""
-    names = read_header(path)
+    whole = Table(path)
+    names = whole.columns
     identifier = by_number(metadata_id, names) or metadata_id
     if identifier not in names:
         raise UserError(f"There is no column '{identifier}' in the metadata '{path.name}'; it has {listed(names)}.")
-    table = pd.concat([pd.DataFrame(columns=names), *read_table(path, names, text=names, rows=ROWS)], ignore_index=True)
+    table = pd.concat([pd.DataFrame(columns=names), *whole.frames(ROWS)], ignore_index=True)
     keys = table[identifier].tolist()
     rows: dict[str, int] = {}
     if blank := keys.count(""):
@@ -178,7 +179,7 @@ def _as_colors(column: "pd.Series[Any]", color_as: str) -> Categories | Numbers:
     """Read a column as categories or as numbers, as it is asked for or, by default, as it looks."""
     name = str(column.name)
     texts = _texts(column)
-    given = np.array([text not in NOT_GIVEN for text in texts])
+    given = np.array([text not in MISSING for text in texts])
     if not given.any():
         raise UserError(f"The column '{name}' has no value; choose another one for the colours.")
     numbers = pd.to_numeric(pd.Series(texts).where(given), errors="coerce").to_numpy(dtype=np.float64)

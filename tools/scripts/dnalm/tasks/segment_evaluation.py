@@ -10,11 +10,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dnalm.errors import UserError
-from dnalm.formats.annotations import LARGEST_POSITION, Annotation, contigs_in_common, lacking, read_annotation
+from dnalm.formats.annotations import Annotation, contigs_in_common, lacking, read_annotation
+from dnalm.formats.interval_lines import LARGEST_POSITION
 from dnalm.formats.outputs import whole_or_nothing
 from dnalm.formats.reference import Reference
 from dnalm.formats.regions import read_regions
-from dnalm.formats.tables import TableWriter, read_header, read_table
+from dnalm.formats.tables import Table, TableWriter
 from dnalm.formats.track_reader import TracksReader
 from dnalm.methods.segment_masks import Spans, clipped, mask, merged, spans_of
 from dnalm.methods.segment_scores import METRICS, BlockCounts, SegmentCounts
@@ -244,11 +245,9 @@ def _renamed(options: EvaluationOptions, features: list[str]) -> dict[str, str]:
     renamed = {feature: feature for feature in features}
     if options.names is None:
         return renamed
-    columns = read_header(options.names)[:2]
-    for chunk in read_table(options.names, read_header(options.names), columns, 10_000):
-        for feature, name in zip(chunk[columns[0]], chunk[columns[1]], strict=True):
-            if feature in renamed:
-                renamed[feature] = name
+    for _, (feature, name, *_) in Table(options.names):
+        if feature in renamed:
+            renamed[feature] = name
     return renamed
 
 
@@ -302,12 +301,12 @@ def _regions(path: Path, lengths: Mapping[str, int]) -> dict[str, Spans]:
     spans: dict[str, list[tuple[int, int]]] = {}
     for region in read_regions(path):
         contig = known_name(region.contig, lengths) or region.contig
-        if lengths and not region.end <= lengths.get(contig, -1):
+        if lengths and not (region.circular or region.end) <= lengths.get(contig, -1):
             raise UserError(
                 f"Line {region.line} of '{path.name}' is no part of the tracks' or the genome's contigs; give regions of "
                 "the same genome."
             )
-        spans.setdefault(contig, []).append((region.start, region.end))
+        spans.setdefault(contig, []).extend(region.parts)
     return {contig: merged(found) for contig, found in spans.items()}
 
 

@@ -157,12 +157,12 @@ def _regions(path: Path, reference: Reference) -> dict[str, Spans]:
     spans: dict[str, list[tuple[int, int]]] = {}
     for region in read_regions(path):
         contig = reference.contig(region.contig)
-        if contig is None or region.end > reference.lengths[contig]:
+        if contig is None or (region.circular or region.end) > reference.lengths[contig]:
             raise UserError(
                 f"Line {region.line} of '{path.name}' is no part of a contig of '{reference.name}'; give regions of the "
                 "same genome."
             )
-        spans.setdefault(contig, []).append((region.start, region.end))
+        spans.setdefault(contig, []).extend(region.parts)
     return {contig: merged(found) for contig, found in spans.items()}
 
 

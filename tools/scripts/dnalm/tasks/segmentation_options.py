@@ -82,7 +82,7 @@ def targets_of(options: SegmentationOptions, contigs: Contigs) -> dict[str, list
         for region in read_regions(options.regions):
             name = known_name(region.contig, contigs)
             check_region(region, contigs[name].length if name else None, options.regions, contigs.path.name, contigs)
-            regions.setdefault(name or region.contig, []).append((region.start, region.end))
+            regions.setdefault(name or region.contig, []).extend(region.parts)
         targets = {
             name: [
                 Target(f"{name}:{start}-{end}", contigs[name], start, end)

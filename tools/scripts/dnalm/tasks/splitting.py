@@ -12,9 +12,10 @@ from dnalm.formats.fasta import WIDTH, FastaReader
 from dnalm.formats.outputs import whole_folder_or_nothing, whole_or_nothing
 from dnalm.formats.reference import Reference
 from dnalm.formats.tables import TableWriter
-from dnalm.formats.text_lines import read_lines
+from dnalm.formats.text_lines import header_lines, read_lines
 from dnalm.methods.shards import shard_of, tiles
 
+VCF = "VCF file"
 LEAST_COLUMNS = 5  # of a variant: up to ALT
 INDEX_COLUMNS = 5  # of a FASTA index: name, bases, offset, bases a line, bytes a line
 CUTS = 10_000  # a genome is cut at multiples of so many bases of a contig
@@ -176,11 +177,7 @@ def _sequences(path: Path) -> Source:
 
 def _variants(path: Path) -> Source:
     """Return records of a VCF, which cost as many as they have alternative alleles; every shard has the whole header."""
-    header: list[bytes] = []
-    for line in read_lines(path):
-        if not line.startswith(b"#"):
-            break
-        header.append(line)
+    header = header_lines(path, VCF)
     if not header or not (header[0].startswith(b"##fileformat=VCF") or header[-1].startswith(b"#CHROM\t")):
         raise UserError(
             f"The file '{path.name}' has no VCF header, which starts with '##fileformat=VCF'; add it, or give a VCF file."
@@ -188,7 +185,7 @@ def _variants(path: Path) -> Source:
 
     def read() -> Iterator[Piece]:
         found = 0
-        for number, line in enumerate(read_lines(path), start=1):
+        for number, line in enumerate(read_lines(path, VCF, bounded=False), start=1):
             if number <= len(header) or not line:
                 continue
             columns = line.split(b"\t", LEAST_COLUMNS)

@@ -20,6 +20,7 @@ from dnalm.methods.variant_windows import (
     Status,
     allele_status,
     is_dna,
+    reduced,
     shared_windows,
     trimmed,
     variant_windows,
@@ -104,6 +105,14 @@ class _Open:
         raise NotImplementedError
 
 
+@dataclass(frozen=True, slots=True)
+class _Place:
+    """The genome's name of a contig, and whether the genome has IUPAC codes there, of which REF is one meaning."""
+
+    contig: str
+    by_code: bool
+
+
 class VcfVariants(_Open):
     """The alternative alleles of a VCF on a genome.
 
@@ -125,7 +134,7 @@ class VcfVariants(_Open):
         self._inside: Intervals | None = None
         try:
             if regions:
-                self._inside = Intervals(_stretches(self._genome, regions))
+                self._inside = Intervals(_spans(self._genome, regions))
         except UserError:
             self.close()
             raise
@@ -146,17 +155,20 @@ class VcfVariants(_Open):
             place = self._place(record)
             yield Entry([self._variant(record, allele, place, windowing) for allele in record.alternatives], record)
 
-    def _place(self, record: VcfRecord) -> "str | Status":
-        """Return the genome's name of a record's contig, or why the record cannot be scored."""
+    def _place(self, record: VcfRecord) -> "_Place | Status":
+        """Return where a record lies, or why it cannot be scored."""
         contig = self._genome.contig(record.contig)
         if contig is None:
             return Status.UNKNOWN_CONTIG
         end = record.position + len(record.reference)
         if record.position < 0 or end > self._genome.lengths[contig]:
             return Status.BEYOND_CONTIG
-        there = self._genome.fetch(contig, record.position, end, record.id).bases
-        if there == record.reference.upper():
-            return contig
+        told = self.reader.contig_lengths.get(record.contig)
+        if told is not None and told != self._genome.lengths[contig]:
+            return Status.CONTIG_LENGTH_DIFFERS
+        there = self._genome.letters(contig, record.position, end).upper()
+        if reduced(there) == record.reference.upper():
+            return _Place(contig, there != record.reference.upper())
         if not is_dna(record.reference):
             return Status.REF_NOT_ACGT
         if self._fail:
@@ -167,17 +179,21 @@ class VcfVariants(_Open):
             )
         return Status.REF_MISMATCH
 
-    def _variant(self, record: VcfRecord, allele: str, place: "str | Status", windowing: Windowing) -> Variant:
+    def _variant(self, record: VcfRecord, allele: str, place: "_Place | Status", windowing: Windowing) -> Variant:
         told = (record.contig, record.position, record.id, record.reference, allele)
         status = allele_status(record.reference, allele)
         if isinstance(place, Status):
             return Variant(*told, place if status in (Status.OK, Status.REF_NOT_ACGT) else status)
         if status != Status.OK:
             return Variant(*told, status)
-        if self._inside and not self._inside.overlap(place, record.position, record.position + len(record.reference)):
+        if self._inside and not self._inside.overlap(
+            place.contig, record.position, record.position + len(record.reference)
+        ):
             return Variant(*told, Status.OUTSIDE_REGIONS)
-        fetch = _fetch(self._genome, place)
-        site = windowing.site(fetch, self._genome.lengths[place], record.position, record.reference, allele)
+        fetch = _fetch(self._genome, place.contig)
+        if place.by_code:
+            fetch = _with_reference(fetch, record)
+        site = windowing.site(fetch, self._genome.lengths[place.contig], record.position, record.reference, allele)
         return Variant(*told, site.windows.status, site)
 
 
@@ -258,7 +274,9 @@ class SaturationVariants(_Open):
         except UserError:
             self._genome.close()
             raise
-        self.intervals = Intervals((contig, region.start, region.end) for region, contig in self._regions)
+        self.intervals = Intervals(
+            (contig, start, end) for region, contig in self._regions for start, end in region.parts
+        )
         self._count = sum(region.end - region.start for region, _ in self._regions)
         self._read = 0
 
@@ -280,7 +298,7 @@ class SaturationVariants(_Open):
         """Yield three alternatives a base, or one without a letter where the genome has N."""
         for region, contig in self._regions:
             fetch, length = _fetch(self._genome, contig), self._genome.lengths[contig]
-            for position in range(region.start, region.end):
+            for position in (position for start, end in region.parts for position in range(start, end)):
                 self._read += 1
                 letter = fetch(position, position + 1)
                 told = (contig, position, region.name, letter)
@@ -295,16 +313,33 @@ class SaturationVariants(_Open):
                 yield Entry([Variant(*told, other, site.windows.status, site) for other, site in sites.items()])
 
 
-def _stretches(genome: Reference, regions: Path) -> Iterator[tuple[str, int, int]]:
-    """Yield regions under the genome's own names of contigs; those elsewhere hold no variant."""
+def _spans(genome: Reference, regions: Path) -> Iterator[tuple[str, int, int]]:
+    """Yield regions under the genome's own names of contigs."""
     for region in read_regions(regions):
-        contig = genome.contig(region.contig)
-        if contig is not None:
-            yield contig, region.start, region.end
+        contig = contig_of(region, genome, regions)
+        for start, end in region.parts:
+            yield contig, start, end
 
 
 def _fetch(genome: Reference, contig: str) -> Fetch:
     return lambda start, end: genome.fetch(contig, start, end, contig).bases
+
+
+def _with_reference(fetch: Fetch, record: VcfRecord) -> Fetch:
+    """Return what fetches the same bases, with a record's REF where it stands: the genome has a code there."""
+    first, reference = record.position, record.reference.upper()
+    last = first + len(reference)
+
+    def fetch_with_reference(start: int, end: int) -> str:
+        bases = fetch(start, end)
+        low, high = max(start, first), min(end, last)
+        return (
+            bases[: low - start] + reference[low - first : high - first] + bases[high - start :]
+            if low < high
+            else bases
+        )
+
+    return fetch_with_reference
 
 
 def _slice(bases: str) -> Callable[[int, int], str]:
