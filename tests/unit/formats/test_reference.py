@@ -62,3 +62,9 @@ def test_a_genome_of_blocks_and_plain_gzip_is_whole(tmp_path: Path) -> None:
         with Reference(tmp_path / "genome.fa") as genome:
             assert genome.lengths == {"a": 40, "b": 80}
             assert genome.fetch("b", 0, 4, "x").bases == "TTGG"
+
+
+def test_a_contig_whose_name_is_not_utf_8_is_named_as_the_fault(tmp_path: Path) -> None:
+    (tmp_path / "genome.fa").write_bytes(b">gen\xe9 x\nACGT\n")
+    with pytest.raises(UserError, match="has a contig whose name is not UTF-8 text"), Reference(tmp_path / "genome.fa"):
+        pass

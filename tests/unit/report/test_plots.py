@@ -17,6 +17,7 @@ from dnalm.report.plots import (
     Numbers,
     draw_map,
     named_categories,
+    shortened,
 )
 from matplotlib.colors import to_rgb
 from PIL import Image
@@ -172,3 +173,9 @@ def test_a_unit_is_as_long_on_both_axes_of_a_map_without_scale(tmp_path: Path) -
     pixels = np.asarray(Image.open(tmp_path / "x").convert("RGB"), dtype=float) / 255
     rows, columns = np.nonzero(np.abs(pixels - np.array(to_rgb(PALETTE[0]))).max(axis=2) < 0.12)
     assert np.ptp(rows) == pytest.approx(np.ptp(columns), abs=3)
+
+
+def test_a_label_has_no_letter_that_a_font_cannot_draw() -> None:
+    assert shortened(b"gen\xe9".decode("utf-8", "surrogateescape")) == r"gen\udce9"
+    assert shortened("a\nb\x1b[31m") == r"a\nb\x1b[31m"
+    assert shortened("x" * 20 + "y" * 20, 9) == "xxxx…yyyy"

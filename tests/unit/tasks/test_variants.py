@@ -434,6 +434,23 @@ def test_the_figure_says_what_was_run(score: Score, tmp_path: Path) -> None:
     assert facts["options"]["context"] == 200
 
 
+@pytest.mark.slow
+def test_bytes_that_are_no_utf_8_go_through_to_every_output(run_tool: Run, random_model: Path, tmp_path: Path) -> None:
+    """A VCF of Latin-1, as older databases write it: in its header, ID, INFO and a sample."""
+    header = b"##source=gen\xe9\n#CHROM\tPOS\tID\tREF\tALT\tQUAL\tFILTER\tINFO\tFORMAT\ts\xe9\n"
+    (tmp_path / "x.vcf").write_bytes(header + b"1\t5\tgen\xe9\tA\tC\t.\t.\tX=\xe9\tGT\t0/1\n")
+    genome = fasta(tmp_path / "genome.fa", ("1", "TTTTACGTATCACGTTGCAACGGATTACAGATTACACCAGGTTACAGGATCAGCATTCAT"))
+    outputs = [tmp_path / name for name in ("table", "out.vcf.gz", "x.png")]
+    inputs = ("--variants", tmp_path / "x.vcf", "--reference", genome, "--model", random_model, "--context", 30)
+    options = ("--output-table", outputs[0], "--output-vcf", outputs[1], "--figure", outputs[2])
+    code, _, error = run_tool("score_variants", *inputs, *options, "--threads", 1)
+    assert (code, error) == (0, "")
+    assert b"gen\xe9\t" in outputs[0].read_bytes()
+    written = gzip.decompress(outputs[1].read_bytes())
+    assert all(part in written for part in (b"##source=gen\xe9\n", b"\ts\xe9\n", b"gen\xe9\tA\tC", b"X=\xe9;"))
+    assert outputs[2].read_bytes().startswith(b"\x89PNG")
+
+
 def test_the_window_is_what_the_model_takes(score: Score, model_folder: Callable[[str], Path]) -> None:
     _, said = score("--variants", VARIANTS, "--reference", GENOME)
     assert "Windows: 200 bases" in said

@@ -28,10 +28,10 @@ class Reference:
         self._folder = tempfile.TemporaryDirectory(prefix="dnalm-")
         try:
             self._fasta = self._open(path)
+            self.lengths = dict(zip(self._fasta.references, self._fasta.lengths, strict=True))
         except BaseException:
             self._folder.cleanup()
             raise
-        self.lengths = dict(zip(self._fasta.references, self._fasta.lengths, strict=True))
 
     def __enter__(self) -> Self:
         return self
@@ -69,6 +69,10 @@ class Reference:
                 index, blocks = (Path(self._folder.name) / f"genome.{suffix}" for suffix in ("fai", "gzi"))
                 pysam.faidx("--fai-idx", str(index), "--gzi-idx", str(blocks), str(plain))
             return pysam.FastaFile(str(plain), str(index), str(blocks) if self._in_blocks else None)
+        except UnicodeDecodeError as error:
+            raise UserError(
+                f"The genome '{path.name}' has a contig whose name is not UTF-8 text. Rename it."
+            ) from error
         except (OSError, ValueError, pysam.SamtoolsError) as error:
             if isinstance(error, OSError) and error.errno in DISK_IS_FULL:
                 raise

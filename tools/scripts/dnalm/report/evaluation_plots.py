@@ -123,8 +123,10 @@ def _draw_confusion(axes: Any, found: LabelCurves) -> None:
     if len(found.labels) <= MOST_NAMES:
         # Many names would take more room than the matrix: then rows have numbers, and columns these alone.
         numbered = found.exclusive and len(columns) > MOST_SHORT
-        across = [str(number) for number in range(1, len(columns) + 1)] if numbered else list(map(_short, columns))
-        down = [f"{_short(name)}  {number}" * numbered or _short(name) for number, name in enumerate(found.labels, 1)]
+        names = [shortened(name, SHORT) for name in columns]
+        across = [str(number) for number in range(1, len(columns) + 1)] if numbered else names
+        rows = [shortened(name, SHORT) for name in found.labels]
+        down = [f"{name}  {number}" if numbered else name for number, name in enumerate(rows, 1)]
         axes.set_xticks(range(len(columns)), across)
         axes.set_yticks(range(len(found.labels)), down)
     else:
@@ -151,14 +153,14 @@ def _draw_roc(axes: Any, found: LabelCurves) -> None:
     _title(axes, "ROC")
     axes.plot([0, 1], [0, 1], color=OTHER, linewidth=0.8, linestyle=":")
     for color, (name, (false_rate, true_rate, _, _)) in zip(PALETTE, found.curves.items(), strict=False):
-        axes.plot(false_rate, true_rate, color=color, linewidth=1.4, label=_short(name))
+        axes.plot(false_rate, true_rate, color=color, linewidth=1.4, label=shortened(name, SHORT))
     _unit_square(axes, "false positive rate", "true positive rate")
     if len(found.curves) > 1:
         axes.legend(loc="lower right", fontsize=7)
 
 
 def _draw_precision(axes: Any, found: LabelCurves) -> None:
-    only = f" of '{_short(next(iter(found.curves)))}'" if len(found.curves) == 1 else ""
+    only = f" of '{shortened(next(iter(found.curves)), SHORT)}'" if len(found.curves) == 1 else ""
     _title(axes, f"Precision and recall{only}")
     axes.axhline(found.base_rate, color=OTHER, linewidth=0.8, linestyle=":")
     for color, (_, _, recall, precision) in zip(PALETTE, found.curves.values(), strict=False):
@@ -185,7 +187,7 @@ def _unit_square(axes: Any, x: str, y: str) -> None:
 
 
 def _draw_scatter(axes: Any, found: Residuals) -> None:
-    _title(axes, f"{_short(found.name)}: true and predicted")
+    _title(axes, f"{shortened(found.name, SHORT)}: true and predicted")
     ends = [min(found.true.min(), found.predicted.min()), max(found.true.max(), found.predicted.max())]
     axes.plot(ends, ends, color=OTHER, linewidth=0.8, linestyle=":")
     _points(axes, found.true, found.predicted)
@@ -239,7 +241,7 @@ def _draw_methods(axes: Any, measure: str, bars: Sequence[Bar]) -> None:
         known = not np.isnan(bar.value)
         where, said = (bar.value, f"{bar.value:.3f}") if known else (chance, "undefined")
         axes.annotate(said, (where, place), (0, 5), textcoords="offset points", ha="center", fontsize=8)
-    axes.set_yticks(range(len(bars)), [_short(bar.name) for bar in reversed(bars)])
+    axes.set_yticks(range(len(bars)), [shortened(bar.name, SHORT) for bar in reversed(bars)])
     axes.set_ylim(-0.5, len(bars) - 0.4)
     axes.margins(x=0.12)
     axes.axvline(chance, color=OTHER, linewidth=0.8, linestyle=":")
@@ -247,7 +249,3 @@ def _draw_methods(axes: Any, measure: str, bars: Sequence[Bar]) -> None:
     axes.set_axisbelow(True)
     axes.tick_params(axis="y", length=0)
     axes.set_xlabel(measure)
-
-
-def _short(name: str) -> str:
-    return name if len(name) <= SHORT else f"{name[: SHORT - 6]}…{name[-5:]}"

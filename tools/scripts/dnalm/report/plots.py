@@ -10,6 +10,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from dnalm.errors import printable
+
 # Okabe and Ito (2008), "Color Universal Design", for all kinds of colour vision; yellow, pale on white, comes late.
 PALETTE = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#D55E00", "#000000", "#F0E442")
 MARKERS = ("o", "^")  # a second round of colours has another shape, where points are large enough to show it
@@ -198,10 +200,10 @@ def _shuffled(rows: NDArray[np.int64]) -> NDArray[np.int64]:
     return np.random.default_rng(0).permutation(rows)
 
 
-def shortened(label: str) -> str:
-    """Cut the middle out of a long label: names of sequences differ at their ends."""
-    half = (LONGEST_LABEL - 1) // 2
-    return label if len(label) <= LONGEST_LABEL else f"{label[:half]}…{label[-half:]}"
+def shortened(label: str, longest: int = LONGEST_LABEL) -> str:
+    """Return a label that fonts can draw, without the middle if it is long: names of sequences differ at their ends."""
+    half = (longest - 1) // 2
+    return printable(label if len(label) <= longest else f"{label[:half]}…{label[-half:]}")
 
 
 def picture_metadata(figure_format: str, facts: Mapping[str, Any] | None) -> dict[str, str | None]:

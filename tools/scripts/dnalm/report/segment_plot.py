@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from dnalm.errors import printable
 from dnalm.report.plots import PALETTE, RESOLUTION, STYLE, picture_metadata
 
 COLORS = tuple(color for color in PALETTE if color not in ("#000000", "#F0E442"))  # black and pale yellow make no areas
@@ -124,7 +125,7 @@ class RegionPicture:
         name = self.features[row].replace("_", " ")
         shown = name if len(name) <= LONGEST_FEATURE else f"{name[: LONGEST_FEATURE - 1]}…"
         axes.annotate(
-            shown,
+            printable(shown),
             xy=(0, 0.5),
             xycoords="axes fraction",
             xytext=(-16, 0),
@@ -169,4 +170,4 @@ class RegionPicture:
             ("  ·  ".join(said), {"fontsize": 8, "color": GREY}),
         ]
         for (text, look), below in zip(lines, (0.26, 0.48, 0.66), strict=True):
-            figure.text(LABELS, 1 - below / height, text, va="center", **look)
+            figure.text(LABELS, 1 - below / height, printable(text), va="center", **look)

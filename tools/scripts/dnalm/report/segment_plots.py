@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from dnalm.report.plots import OTHER, PALETTE, RESOLUTION, STYLE
+from dnalm.report.plots import OTHER, PALETTE, RESOLUTION, STYLE, shortened
 
 # AUPRC is the first: chance is marked beside it.
 CHANCE = "base rate: AUPRC of chance"
@@ -68,7 +68,7 @@ def _draw_metrics(axes: Any, features: Sequence[Evaluated]) -> None:
         if not np.isnan(one.metrics["auprc"][0]):
             ends = rows[0] + np.array([-0.4, 0.4])  # beside AUPRC alone
             axes.plot([one.base_rate] * 2, ends, color=OTHER, linewidth=2, label=label_of(CHANCE))
-    axes.set_yticks(centres, [_shortened(one.feature) for one in features])
+    axes.set_yticks(centres, [shortened(one.feature, LONGEST_LABEL) for one in features])
     axes.invert_yaxis()
     axes.tick_params(axis="y", length=0)
     axes.set_xlabel("Score with its 95 % interval over blocks")
@@ -82,15 +82,10 @@ def _draw_curves(axes: Any, features: Sequence[Evaluated]) -> None:
     for color, one in zip(PALETTE, features, strict=False):
         assert one.curve is not None
         recall, precision = one.curve
-        axes.plot(recall, precision, color=color, linewidth=1.4, label=_shortened(one.feature))
+        axes.plot(recall, precision, color=color, linewidth=1.4, label=shortened(one.feature, LONGEST_LABEL))
         axes.axhline(one.base_rate, color=color, linewidth=0.8, linestyle=":")
     axes.set_xlim(-0.02, 1.02)
     axes.set_ylim(-0.02, 1.02)
     axes.set_xlabel("Recall of bases")
     axes.set_ylabel("Precision of bases (dotted: base rate)")
     axes.legend(loc="upper left", bbox_to_anchor=(0, -0.13), ncols=3)
-
-
-def _shortened(label: str) -> str:
-    half = (LONGEST_LABEL - 1) // 2
-    return label if len(label) <= LONGEST_LABEL else f"{label[:half]}…{label[-half:]}"

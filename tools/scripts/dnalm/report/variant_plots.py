@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from dnalm.errors import printable
 from dnalm.methods.scores import SCORES
 from dnalm.report.plots import (
     NOT_GIVEN,
@@ -252,4 +253,4 @@ def _label(score: str) -> str:
 
 
 def _title(figure: Any, what: str, model: str) -> None:
-    figure.suptitle(f"{what}\n{model[:LONGEST_MODEL]}", x=0.01, ha="left", fontsize=10)
+    figure.suptitle(f"{what}\n{printable(model[:LONGEST_MODEL])}", x=0.01, ha="left", fontsize=10)
