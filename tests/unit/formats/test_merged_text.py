@@ -171,3 +171,11 @@ def test_variants_that_do_not_fit_are_refused(tmp_path: Path, second: str, sente
     first = vcf("##contig=<ID=chr1,length=9>", '##dnalm={"tool": "x"}', COLUMNS, record(5))
     with pytest.raises(UserError, match=sentence):
         merge_vcfs(written(tmp_path, first, second), tmp_path / "m")
+
+
+def test_a_header_among_the_records_is_no_variant(tmp_path: Path) -> None:
+    header = "##fileformat=VCFv4.2\n#CHROM\tPOS\tID\tREF\tALT\tQUAL\tFILTER\tINFO\n"
+    record = "1\t5\t.\tA\tC\t.\t.\t.\n"
+    (tmp_path / "a").write_text(header + record + header.splitlines(keepends=True)[1] + record)
+    with pytest.raises(UserError, match=r"Line 4 of Shard 1 \('a'\) is no variant: '#CHROM"):
+        merge_vcfs([tmp_path / "a"], tmp_path / "merged")

@@ -11,6 +11,7 @@ from dnalm.formats.tables import Table
 
 ID_COLUMNS = ("id", "name", "sequence_id", "seqid", "record")
 LABEL_COLUMNS = ("label", "labels", "class", "target", "value", "y")
+MOST_DIGITS = 12  # of a position
 PLACE_COLUMNS = (("contig", "chrom", "chr", "#chrom"), ("start", "chromstart"), ("end", "chromend"))
 
 
@@ -112,13 +113,12 @@ class LabelTable:
         contig, start, end = (values[column].strip() for column in self._places)
         if not (contig or start or end):
             return None
-        try:
+        if all(text.isascii() and text.isdigit() and len(text) <= MOST_DIGITS for text in (start, end)):
             return contig, int(start), int(end)
-        except ValueError as error:
-            raise UserError(
-                f"Line {number} of '{self.path.name}' has the place '{shown(contig)}:{shown(start)}-{shown(end)}', which is "
-                "no contig with two whole numbers; correct it."
-            ) from error
+        raise UserError(
+            f"Line {number} of '{self.path.name}' has the place '{shown(contig)}:{shown(start)}-{shown(end)}', which is no "
+            "contig with two whole numbers; correct it."
+        )
 
     def _numbers(self, names: Sequence[str | None]) -> list[int | None]:
         """Return the numbers of columns; raise UserError if there is none of a name, None standing for no column."""

@@ -124,6 +124,10 @@ def merge_vcfs(paths: Sequence[Path], output: Path) -> Merged:
             for line_number, line in enumerate(read_lines(path, VCF, bounded=False), start=1):
                 if line_number > len(headers[number - 1]) and line:
                     _checked_columns(line, columns, line_number, named(number, path))
+                    if not line.split(b"\t", 2)[1].isdigit():
+                        raise UserError(
+                            f"Line {line_number} of {named(number, path)} is no variant: '{_said(line)}'; mend or remove it."
+                        )
                     records[-1] += 1
                     file.write(line + b"\n")
     return Merged(records, "records", notes)

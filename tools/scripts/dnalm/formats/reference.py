@@ -56,8 +56,14 @@ class Reference:
         return normalised(name, letters, f"Region {contig}:{start + 1}-{end} of '{self.name}'", keep_case)
 
     def letters(self, contig: str, start: int, end: int) -> str:
-        """Return the letters [start, end), 0-based, as the file has them."""
-        return str(self._fasta.fetch(contig, start, end))
+        """Return the letters [start, end), 0-based, as the file has them; raise UserError if one is no ASCII."""
+        try:
+            return str(self._fasta.fetch(contig, start, end))
+        except UnicodeDecodeError as error:
+            raise UserError(
+                f"The contig '{contig}' of '{self.name}' has, between {start + 1:,} and {end:,}, a byte that is no letter. "
+                "Use A, C, G, T, N or IUPAC codes."
+            ) from error
 
     def _open(self, path: Path) -> pysam.FastaFile:
         """Open with the index of a server's genome where there is an up-to-date one, else with our own."""

@@ -13,8 +13,7 @@ from dnalm.methods.training_windows import Intervals, K, canonical_words, near_v
 Flags = NDArray[np.bool_]
 # As samtools and bedtools name the sequence of a region, behind a name of its own or without one.
 PLACE = re.compile(r"(?:.*::)?(?P<contig>[^\s:]+):(?P<start>[\d,]+)-(?P<end>[\d,]+)(?:\([-+.]\))?")
-
-
+LARGEST_POSITION = 2**40
 FEWEST_WORDS = 13  # of those that an overlap has, to tell by them
 OF_ONE_GENOME = 0.25  # of them, from which two sequences are of one: variants and gaps take some
 
@@ -40,7 +39,7 @@ def place_of(name: str) -> Place | None:
     if found is None:
         return None
     start, end = (int(found[side].replace(",", "")) for side in ("start", "end"))
-    return Place(found["contig"], start, end) if start < end else None
+    return Place(found["contig"], start, end) if start < end <= LARGEST_POSITION else None
 
 
 def same_sequences(sequences: Sequence[str], tested: Flags) -> Flags:

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from dnalm.errors import UserError, shown
+from dnalm.formats.contigs import LONGEST
 from dnalm.formats.fasta import WIDTH, FastaReader
 from dnalm.formats.outputs import whole_folder_or_nothing, whole_or_nothing
 from dnalm.formats.reference import Reference
@@ -18,6 +19,7 @@ from dnalm.methods.shards import shard_of, tiles
 VCF = "VCF file"
 LEAST_COLUMNS = 5  # of a variant: up to ALT
 INDEX_COLUMNS = 5  # of a FASTA index: name, bases, offset, bases a line, bytes a line
+MOST_DIGITS = 18
 CUTS = 10_000  # a genome is cut at multiples of so many bases of a contig
 
 
@@ -189,7 +191,7 @@ def _variants(path: Path) -> Source:
             if number <= len(header) or not line:
                 continue
             columns = line.split(b"\t", LEAST_COLUMNS)
-            if len(columns) < LEAST_COLUMNS:
+            if len(columns) < LEAST_COLUMNS or not columns[1].isdigit():
                 raise UserError(
                     f"Line {number} of '{path.name}' is no variant; a VCF has CHROM, POS, ID, REF, ALT … between tabs."
                 )
@@ -246,7 +248,7 @@ def _lengths(path: Path) -> dict[str, int]:
     lengths: dict[str, int] = {}
     for number, line in enumerate(read_lines(path), start=1):
         columns = line.decode(errors="replace").split("\t")
-        if len(columns) != INDEX_COLUMNS or not all(x.isascii() and x.isdigit() and int(x) for x in columns[1:]):
+        if len(columns) != INDEX_COLUMNS or not all(map(_is_number, columns[1:])) or int(columns[1]) > LONGEST:
             raise UserError(
                 f"Line {number} of '{path.name}' is not of a FASTA index: name, bases, offset, bases a line, bytes a line."
             )
@@ -256,3 +258,7 @@ def _lengths(path: Path) -> dict[str, int]:
             )
         lengths[columns[0]] = int(columns[1])
     return lengths
+
+
+def _is_number(text: str) -> bool:
+    return text.isascii() and text.isdigit() and len(text) <= MOST_DIGITS and int(text) > 0
