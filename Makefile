@@ -21,7 +21,7 @@ PYTEST := $(TOOLS)/python -m pytest --numprocesses=$(PROCESSES) --maxprocesses=8
 # Prints the seconds that a command took: $(call timed,What it is) command
 timed = TIMEFORMAT='[%1R s] $(1)'; time
 
-.PHONY: help demo demo-model serve quick test test-tutorial test-shed test-cluster unit lint lint-code lint-forms benchmark \
+.PHONY: help demo demo-model serve quick test test-tutorial test-shed test-cluster fuzz unit lint lint-code lint-forms benchmark \
 	environments clean
 
 help:
@@ -33,6 +33,7 @@ help:
 	@echo "make test-tutorial  every step of the tutorial in a real Galaxy, and the whole demo"
 	@echo "make test-shed     the same tests with the suite installed from a Tool Shed of this machine"
 	@echo "make test-cluster  jobs by Slurm and by Pulsar on this machine (root on Debian or Ubuntu)"
+	@echo "make fuzz    a million damaged records per reader, hostile models, files and servers, kills of every tool (hours)"
 	@echo "make lint    format, types, tool forms"
 	@echo "make unit    the tests that need no Galaxy"
 	@echo "make benchmark  ratios of speed, each measured in one run; results in benchmark-results/ (an hour or two)"
@@ -69,6 +70,10 @@ test-shed: environments $(ENVIRONMENTS)/toolshed/.made
 
 test-cluster: environments $(ENVIRONMENTS)/pulsar/.made
 	$(TOOLS)/python -m pytest --verbose tests/cluster
+
+fuzz: $(ENVIRONMENTS)/tools/.made
+	DNALM_FUZZ=full $(PYTEST) --verbose tests/robustness/test_fuzzed_text.py tests/robustness/test_hostile_*.py \
+		tests/robustness/test_kills.py
 
 unit: $(ENVIRONMENTS)/tools/.made
 	$(PYTEST) tests/project tests/unit tests/parity tests/robustness
