@@ -186,3 +186,17 @@ def test_features_that_cannot_be_measured_say_why(run_tool: Run, tmp_path: Path)
     assert dict(table(tmp_path / "t")["status"]) == {"CDS": "ok", "tRNA": "not annotated"}
     assert "no such feature: rRNA (1), other (1)" in said
     assert "tRNA: not annotated" in said
+
+
+def test_calls_and_contigs_that_are_not_evaluated_are_counted(run_tool: Run, tmp_path: Path) -> None:
+    """The annotation has no line on b: its two calls and the contig itself are left out."""
+    (tmp_path / "genome.fa").write_text(f">a\n{'ACGT' * 50}\n>b\n{'ACGT' * 50}\n")
+    (tmp_path / "calls.bed").write_text("a\t1\t9\tCDS\nb\t1\t9\tCDS\nb\t20\t29\tCDS\n")
+    (tmp_path / "annotation.bed").write_text("a\t1\t9\tCDS\nc\t1\t9\tCDS\n")
+    options = ["--calls", tmp_path / "calls.bed", "--annotation", tmp_path / "annotation.bed"]
+    genome = ("--genome", tmp_path / "genome.fa")
+    code, said, problem = run_tool("evaluate_segments", *options, *genome, "--output", tmp_path / "t")
+    assert (code, problem) == (0, "")
+    assert "Called segments on contigs where nothing is evaluated, left out: 2\n" in said
+    assert "Contigs left out because the annotation has no line on them: 1\n" in said
+    assert "Contigs of the annotation on which nothing is evaluated: 1\n" in said

@@ -72,7 +72,7 @@ def evaluate(options: EvaluationOptions) -> None:
         regions = _regions(options.regions, lengths) if options.regions else {}
         annotation = annotation.under_names(lengths or regions)
         places = _places(options, lengths, regions, annotation, calls)
-        evaluation = _Evaluation(options, features, tracks, calls, annotation, renamed, places)
+        evaluation = _Evaluation(options, features, tracks, calls, annotation, renamed, places, lengths)
         evaluation.run()
         rows = evaluation.rows()
         with TableWriter(partials[0]) as table:
@@ -95,7 +95,9 @@ class _Evaluation:
         annotation: Annotation,
         renamed: Mapping[str, str],
         places: dict[str, Spans],
+        lengths: Mapping[str, int],
     ) -> None:
+        self._lengths = lengths
         self._options, self._features, self._tracks = options, features, tracks
         self._calls, self._annotation, self._renamed, self._places = calls, annotation, renamed, places
         self._bases = sum(int((spans[:, 1] - spans[:, 0]).sum()) for spans in places.values())
@@ -195,10 +197,14 @@ class _Evaluation:
             f"Features: {len(rows):,}; bases: {self._bases:,}; contigs: {len(self._places):,}; intervals are of "
             f"{-(-self._bases // self._block):,} blocks of {self._block:,} bases"
         ]
-        left = [contig for contig in self._tracks.lengths if contig not in self._annotation.furthest]
+        left = [contig for contig in self._lengths if contig not in self._annotation.furthest]
         if left and self._options.regions is None:
             sentences.append(f"Contigs left out because the annotation has no line on them: {len(left):,}")
-        known = self._tracks.lengths or self._places
+        if self._calls is not None:
+            elsewhere = [contig for contig in self._calls.furthest if contig not in self._places]
+            if segments := sum(len(spans) for contig in elsewhere for spans in self._calls.spans[contig].values()):
+                sentences.append(f"Called segments on contigs where nothing is evaluated, left out: {segments:,}")
+        known = self._lengths or self._places
         if unknown := [contig for contig in self._annotation.furthest if contig not in known]:
             sentences.append(f"Contigs of the annotation on which nothing is evaluated: {len(unknown):,}")
         if self._annotation.others:
