@@ -15,6 +15,7 @@ import zlib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from itertools import dropwhile
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -72,8 +73,8 @@ def fasta_records(content: bytes) -> int:
 
 
 def vcf_records(content: bytes) -> int:
-    body = re.sub(rb"\A(?:(?:#[^\n]*|\r*)\n)*", b"", content.removeprefix(b"\xef\xbb\xbf"))
-    return sum(1 for line in lines_of(body) if line)
+    lines = [line.strip(b"\r") for line in lines_of(content)]
+    return sum(1 for line in dropwhile(lambda line: not line or line.startswith(b"#"), lines) if line)
 
 
 def intervals(content: bytes) -> int:

@@ -68,3 +68,10 @@ def test_a_contig_whose_name_is_not_utf_8_is_named_as_the_fault(tmp_path: Path) 
     (tmp_path / "genome.fa").write_bytes(b">gen\xe9 x\nACGT\n")
     with pytest.raises(UserError, match="has a contig whose name is not UTF-8 text"), Reference(tmp_path / "genome.fa"):
         pass
+
+
+def test_a_genome_that_is_not_as_its_index_says_is_refused_where_it_is_read(tmp_path: Path) -> None:
+    (tmp_path / "genome.fa").write_text(">a\nACGTACGT\n")
+    (tmp_path / "genome.fa.fai").write_text("a\t800\t3\t8\t9\n")
+    with Reference(tmp_path / "genome.fa") as genome, pytest.raises(UserError, match="not as its index says"):
+        genome.fetch("a", 700, 720, "x")

@@ -56,13 +56,18 @@ class Reference:
         return normalised(name, letters, f"Region {contig}:{start + 1}-{end} of '{self.name}'", keep_case)
 
     def letters(self, contig: str, start: int, end: int) -> str:
-        """Return the letters [start, end), 0-based, as the file has them; raise UserError if one is no ASCII."""
+        """Return the letters [start, end), 0-based, as the file has them; raise UserError if it is damaged there."""
         try:
             return str(self._fasta.fetch(contig, start, end))
         except UnicodeDecodeError as error:
             raise UserError(
                 f"The contig '{contig}' of '{self.name}' has, between {start + 1:,} and {end:,}, a byte that is no letter. "
                 "Use A, C, G, T, N or IUPAC codes."
+            ) from error
+        except (OSError, ValueError) as error:
+            raise UserError(
+                f"The contig '{contig}' of '{self.name}' cannot be read between {start + 1:,} and {end:,}: the file is "
+                "damaged, or not as its index says. Upload it again, or make its index anew."
             ) from error
 
     def _open(self, path: Path) -> pysam.FastaFile:
