@@ -20,6 +20,8 @@ from xdist.scheduler import LoadScopeScheduling
 
 # Tests run side by side, one per core: more threads than cores wait for each other. Those about threads ask for them.
 os.environ["OMP_NUM_THREADS"] = os.environ["GALAXY_SLOTS"] = "1"
+# An error that nobody foresaw fails a test with its traceback, where users read a sentence.
+os.environ["DNALM_DEBUG"] = "1"
 
 # A shell that runs the tests in the background has Ctrl-C ignored, by them and by every process that they start.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:

@@ -4,6 +4,8 @@ import os
 import signal
 import subprocess
 import sys
+import tempfile
+import textwrap
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -13,6 +15,7 @@ import torch
 from conftest import REPOSITORY
 from dnalm.entry_point import argument_parser, number_between, number_or_auto, run
 from dnalm.errors import UserError
+from dnalm.temporary_files import temporary_folder
 
 SCRIPTS = sorted((REPOSITORY / "scripts").glob("*.py"))
 
@@ -62,9 +65,136 @@ def test_memory_that_torch_does_not_get_is_the_hosts(capsys: pytest.CaptureFixtu
     assert capsys.readouterr().err == "tool: The job's memory is exhausted; run it with more memory.\n"
 
 
-def test_our_own_errors_keep_their_traceback() -> None:
+def test_an_unforeseen_error_is_one_sentence_with_a_code_of_its_own(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("DNALM_DEBUG")
+    for hook in ("unraisablehook", "excepthook"):  # so that what is changed is changed back
+        monkeypatch.setattr(sys, hook, getattr(sys, hook))
+    error = ZeroDivisionError("division by zero\nin two lines")
+    assert run(argument_parser("tool", "A tool."), raising(error), []) == 70
+    assert capsys.readouterr().err == (
+        "tool: An unforeseen error ended the job (ZeroDivisionError: division by zero\\nin two lines). Report this line to "
+        "the authors; with DNALM_DEBUG=1 in the environment the traceback is printed as well.\n"
+    )
+
+
+def test_an_unforeseen_error_is_raised_where_that_is_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As in all tests."""
+    assert os.environ["DNALM_DEBUG"] == "1"
     with pytest.raises(ZeroDivisionError):
         run(argument_parser("tool", "A tool."), raising(ZeroDivisionError()), [])
+
+
+def test_an_interrupted_tool_prints_no_traceback(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(argument_parser("tool", "A tool."), raising(KeyboardInterrupt()), []) == 130
+    assert capsys.readouterr().err == ""
+
+
+def test_a_full_temporary_folder_is_told_as_such(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    def task(arguments: argparse.Namespace) -> None:
+        with temporary_folder() as folder:
+            raise OSError(errno.ENOSPC, "full", str(folder / "genome.fa"))
+
+    assert run(argument_parser("tool", "A tool."), task, []) == 1
+    assert capsys.readouterr().err.startswith(f"tool: The temporary folder '{tempfile.gettempdir()}' is full; free some")
+
+
+IN_A_PROCESS = """
+import sys
+from dnalm.entry_point import argument_parser, run
+from dnalm.errors import UserError
+from dnalm.temporary_files import temporary_folder
+
+def task(arguments):
+{task}
+
+sys.exit(run(argument_parser("tool", "A tool.", runs_a_model=False), task))
+"""
+
+
+def run_process(task: str, redirection: str = "", **environment: str) -> "subprocess.CompletedProcess[str]":
+    """Run a task in a process whose standard streams a shell has set up."""
+    code = IN_A_PROCESS.format(task=textwrap.indent(textwrap.dedent(task), "    "))
+    usual = {name: value for name, value in os.environ.items() if name not in ("DNALM_DEBUG", "TORCHINDUCTOR_CACHE_DIR")}
+    return subprocess.run(
+        ["sh", "-c", f'exec "$0" -c "$1" {redirection}', sys.executable, code],
+        env=usual | {"PYTHONPATH": str(REPOSITORY / "scripts")} | environment,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+
+@pytest.mark.parametrize("redirection", [">&-", "<&- >&-"])
+def test_a_closed_stdout_does_not_hide_the_sentence(redirection: str) -> None:
+    done = run_process('raise UserError("Record 1 is empty.")', redirection)
+    assert (done.returncode, done.stderr) == (1, "tool: Record 1 is empty.\n")
+
+
+@pytest.mark.parametrize("redirection", ["2>&-", "<&- >&- 2>&-"])
+def test_a_closed_stderr_changes_no_exit_code(redirection: str) -> None:
+    done = run_process('print("some progress"); raise UserError("Record 1 is empty.")', redirection)
+    assert done.returncode == 1
+
+
+def test_no_file_takes_the_place_of_a_closed_stdout(tmp_path: Path) -> None:
+    """What C code writes to stdout would stand in the output."""
+    task = f"""
+        import os
+        with open({str(tmp_path / "output")!r}, "w") as output:
+            output.write("result")
+            output.flush()
+            os.write(1, b"words of a library")
+            print("progress", flush=True)
+    """
+    assert run_process(task, ">&-").returncode == 0
+    assert (tmp_path / "output").read_text() == "result"
+
+
+def test_a_full_disk_under_block_gzip_is_told(tmp_path: Path) -> None:
+    task = f"""
+        import os, pysam, resource
+        resource.setrlimit(resource.RLIMIT_FSIZE, (1000, 1000))
+        file = pysam.BGZFile({str(tmp_path / "x.gz")!r}, "wb", None)
+        for _ in range(40):
+            file.write(os.urandom(60_000))
+        file.close()
+    """
+    done = run_process(task)
+    assert done.returncode == 1
+    # htslib prints its own lines, where no BlockGzipFile keeps it silent.
+    assert "tool: The disk is full; free some space and run again." in done.stderr.splitlines()
+    assert "Traceback" not in done.stderr
+
+
+def test_an_error_while_an_object_is_removed_prints_no_traceback() -> None:
+    task = """
+        class Odd:
+            def __del__(self):
+                raise OSError("nobody can catch this")
+        Odd()
+    """
+    done = run_process(task)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "nobody can catch this" in run_process(task, DNALM_DEBUG="1").stderr
+
+
+@pytest.mark.slow
+def test_libraries_leave_nothing_in_the_temporary_folder(tmp_path: Path) -> None:
+    """transformers imports a part of torch's compiler, which makes the folder of its cache."""
+    done = run_process("import transformers, torch._dynamo.package", TMPDIR=str(tmp_path))
+    assert done.returncode == 0, done.stderr
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.slow
+def test_a_home_folder_that_cannot_be_written_to_is_no_news(tmp_path: Path) -> None:
+    (tmp_path / "tmp").mkdir()
+    home = {"HOME": os.devnull, "XDG_CONFIG_HOME": "", "XDG_CACHE_HOME": "", "TMPDIR": str(tmp_path / "tmp")}
+    done = run_process("import matplotlib; matplotlib.get_configdir()", **home)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert list((tmp_path / "tmp").iterdir()) == []
 
 
 def test_a_termination_leaves_by_an_exception() -> None:

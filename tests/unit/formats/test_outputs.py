@@ -3,7 +3,7 @@ from pathlib import Path
 
 import pytest
 from dnalm.errors import UserError
-from dnalm.formats.outputs import whole_or_nothing
+from dnalm.formats.outputs import whole_folder_or_nothing, whole_or_nothing
 
 
 def test_renames_all_outputs_at_the_end(tmp_path: Path) -> None:
@@ -66,8 +66,8 @@ def test_links_in_a_circle_are_refused(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("name", "sentence"),
     [
-        ("folder", r"folder' is not a plain file; choose another name"),
-        (os.devnull, rf"'{os.devnull}' is not a plain file"),
+        ("folder", r"folder' is not a regular file; choose another name"),
+        (os.devnull, rf"'{os.devnull}' is not a regular file"),
         ("absent/a", r"absent' of the output 'a' does not exist; make it first"),
         ("x" * 240, rf"output name '{'x' * 40}…' is too long"),
     ],
@@ -77,3 +77,41 @@ def test_refuses_what_cannot_be_replaced(tmp_path: Path, name: str, sentence: st
     with pytest.raises(UserError, match=sentence), whole_or_nothing([tmp_path / name]):
         pass
     assert Path(os.devnull).is_char_device()
+
+
+def test_outputs_of_one_run_in_two_folders(tmp_path: Path) -> None:
+    outputs = [tmp_path / name / "x" for name in "ab"]
+    for output in outputs:
+        output.parent.mkdir()
+    with whole_or_nothing(outputs) as partials:
+        assert [partial.parent for partial in partials] == [output.parent for output in outputs]
+        for partial in partials:
+            partial.write_text("whole")
+    assert sorted(path for path in tmp_path.rglob("*") if path.is_file()) == outputs
+
+
+def test_what_was_written_beside_an_output_is_removed(tmp_path: Path) -> None:
+    with whole_or_nothing([tmp_path / "a"]) as (partial,):
+        partial.write_text("whole")
+        partial.with_name(f"{partial.name}.plain").write_text("an intermediate file")
+    assert list(tmp_path.iterdir()) == [tmp_path / "a"]
+
+
+def test_a_folder_is_whole_or_not_there(tmp_path: Path) -> None:
+    target = tmp_path / "tracks"
+    with whole_folder_or_nothing(target) as folder:
+        (folder / "CDS.bw").write_text("track")
+        assert not target.exists()
+    assert (target / "CDS.bw").read_text() == "track"
+    assert target.stat().st_mode & 0o777 == 0o755
+    with pytest.raises(RuntimeError), whole_folder_or_nothing(tmp_path / "other") as folder:
+        (folder / "CDS.bw").write_text("track")
+        raise RuntimeError
+    assert list(tmp_path.iterdir()) == [target]
+
+
+def test_an_empty_folder_gives_way(tmp_path: Path) -> None:
+    (tmp_path / "tracks").mkdir()
+    with whole_folder_or_nothing(tmp_path / "tracks") as folder:
+        (folder / "CDS.bw").write_text("track")
+    assert [path.name for path in (tmp_path / "tracks").iterdir()] == ["CDS.bw"]

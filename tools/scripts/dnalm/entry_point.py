@@ -13,7 +13,7 @@ from types import FrameType
 from typing import NoReturn
 
 from dnalm import __version__
-from dnalm.errors import DISK_IS_FULL, UserError, printable
+from dnalm.errors import DISK_IS_FULL, UserError, printable, shown
 
 TORCH_OUT_OF_MEMORY = "DefaultCPUAllocator: can't allocate memory"  # of the host; it is no MemoryError
 GPU_OUT_OF_MEMORY = "OutOfMemoryError"  # torch's error; torch is not imported here
@@ -21,6 +21,10 @@ GPU_OUT_OF_MEMORY = "OutOfMemoryError"  # torch's error; torch is not imported h
 # tenth of a start with torch goes into looking through them. What is not in a cycle is freed at once all the same.
 OBJECTS_BETWEEN_COLLECTIONS = 100_000
 OUT_OF_MEMORY_EXIT_CODE = 137  # what a kernel's kill looks like: Galaxy may resubmit the job with more memory
+UNFORESEEN_EXIT_CODE = 70  # EX_SOFTWARE of sysexits.h: an error of ours. Galaxy takes every code but 0 for an error
+DEBUG = "DNALM_DEBUG"  # environment variable: 1 for the traceback of an unforeseen error
+# In messages of pysam about a failed write, of which it drops the errno.
+FAILED_BLOCK_GZIP = ("BGZFile write failed", "flushing BGZFile", "closing BGZFile")
 
 
 def argument_parser(
@@ -94,45 +98,95 @@ def run(
     *,
     network: bool = False,
 ) -> int:
-    """Run a task and return the exit code: 0, 1 with one sentence, or 137 when the host's memory is exhausted.
+    """Run a task and return the exit code.
 
+    It is 0; 1 with one sentence for a user's error; 137 when the host's memory is exhausted; 70 with one sentence for an
+    error that nobody foresaw, which is raised instead where the environment has DNALM_DEBUG=1.
     Only with `network` may the task ask the Hugging Face hub or a served model.
     """
+    _open_closed_streams()
     arguments = parser.parse_args(argv)
     gc.set_threshold(OBJECTS_BETWEEN_COLLECTIONS)
     signal.signal(signal.SIGTERM, _end)
-    warnings.simplefilter("ignore")  # of libraries, to their callers: a user can do nothing about them
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")
-    # Before any heavy import, which reads them once.
+    try:
+        _prepare_libraries(network)
+        task(arguments)
+    except KeyboardInterrupt:
+        return 128 + signal.SIGINT
+    except Exception as error:
+        code = _said(parser.prog, error)
+        if code is None and os.environ.get(DEBUG) == "1":
+            raise
+        return _say_unforeseen(parser.prog, error) if code is None else code
+    return 0
+
+
+def _open_closed_streams() -> None:
+    """Give standard streams that were closed to /dev/null: else the first files opened would take their places."""
+    while (descriptor := os.open(os.devnull, os.O_RDWR)) <= 2:
+        pass
+    os.close(descriptor)
+    for name in ("stdout", "stderr"):
+        if getattr(sys, name) is None:
+            setattr(sys, name, open(os.devnull, "w"))  # noqa: SIM115 (open as long as the process is)
+
+
+def _prepare_libraries(network: bool) -> None:
+    """Set what libraries read when they are imported, which is later, and keep from users what only their callers need."""
+    import logging  # here and not above: --help is instant
+    import tempfile
+
     offline = str(int(not network))
     os.environ.update(HF_HUB_OFFLINE=offline, TRANSFORMERS_OFFLINE=offline, HF_HUB_DISABLE_TELEMETRY="1")
-    try:
-        task(arguments)
-    except UserError as error:
-        return _say(parser.prog, str(error))
-    except MemoryError:
-        return _say_memory(parser.prog)
-    except RuntimeError as error:
-        if type(error).__name__ == GPU_OUT_OF_MEMORY:
-            return _say(
-                parser.prog,
-                "The GPU's memory does not suffice; use smaller batches (a training: with more batches a step), shorter "
-                "sequences, a smaller model or a larger GPU.",
-            )
-        if TORCH_OUT_OF_MEMORY not in str(error):
-            raise
-        return _say_memory(parser.prog)
-    except BrokenPipeError:  # whoever read our words has left; nobody is left to tell
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    warnings.simplefilter("ignore")
+    if os.environ.get(DEBUG) != "1":
+        # Of errors while an object is removed, which Cython prints as well. What they mean for the job is raised too.
+        sys.unraisablehook = sys.excepthook = _nothing
+    logging.getLogger("matplotlib").setLevel(logging.ERROR)  # it warns of a home folder that cannot be written to
+    with contextlib.suppress(OSError):  # no folder for temporary files: who needs one says so
+        # torch makes the folder of its compiler's cache when it is imported. Nothing is compiled: with a folder that is
+        # there already, none is made and none left.
+        os.environ.setdefault("TORCHINDUCTOR_CACHE_DIR", tempfile.gettempdir())
+
+
+def _nothing(*error: object) -> None:
+    """Print no traceback of an error that nobody can catch."""
+
+
+def _said(program: str, error: Exception) -> int | None:
+    """Say what a foreseen error means in one sentence, and return the exit code; None for another error."""
+    if isinstance(error, UserError):
+        return _say(program, str(error))
+    if isinstance(error, MemoryError) or (isinstance(error, RuntimeError) and TORCH_OUT_OF_MEMORY in str(error)):
+        _say(program, "The job's memory is exhausted; run it with more memory.")
+        return OUT_OF_MEMORY_EXIT_CODE
+    if type(error).__name__ == GPU_OUT_OF_MEMORY:
+        return _say(
+            program,
+            "The GPU's memory does not suffice; use smaller batches (a training: with more batches a step), shorter "
+            "sequences, a smaller model or a larger GPU.",
+        )
+    if isinstance(error, BrokenPipeError):  # whoever read our words has left; nobody is left to tell
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
         return 1
-    except OSError as error:
-        if error.errno not in DISK_IS_FULL:
-            raise
+    if isinstance(error, OSError) and is_disk_full(error):
+        from dnalm.temporary_files import full_temporary_folder, is_temporary
+
+        if error.filename and is_temporary(error.filename):
+            return _say(program, str(full_temporary_folder()))
         where = f" while writing '{error.filename}'" if error.filename else ""
-        return _say(parser.prog, f"The disk is full{where}; free some space and run again.")
-    return 0
+        return _say(program, f"The disk is full{where}; free some space and run again.")
+    return None
+
+
+def is_disk_full(error: OSError) -> bool:
+    """Say whether an error is that of a full disk, also where htslib wrote the file: pysam has no errno for it."""
+    return error.errno in DISK_IS_FULL or (
+        error.errno is None and any(words in str(error) for words in FAILED_BLOCK_GZIP)
+    )
 
 
 def _end(signal_number: int, frame: FrameType | None) -> NoReturn:
@@ -140,15 +194,19 @@ def _end(signal_number: int, frame: FrameType | None) -> NoReturn:
     sys.exit(128 + signal_number)
 
 
-def _say_memory(program: str) -> int:
-    _say(program, "The job's memory is exhausted; run it with more memory.")
-    return OUT_OF_MEMORY_EXIT_CODE
+def _say_unforeseen(program: str, error: Exception) -> int:
+    _say(
+        program,
+        f"An unforeseen error ended the job ({type(error).__name__}: {shown(error, 300)}). Report this line to the authors; "
+        f"with {DEBUG}=1 in the environment the traceback is printed as well.",
+    )
+    return UNFORESEEN_EXIT_CODE
 
 
 def _say(program: str, sentence: str) -> int:
-    """Print one line, whatever names of files and records it quotes."""
-    with contextlib.suppress(OSError):
+    """Print one line, whatever names of files and records it quotes; return the exit code of a user's error."""
+    with contextlib.suppress(OSError, ValueError):
         sys.stdout.flush()
-    with contextlib.suppress(OSError):
+    with contextlib.suppress(OSError, ValueError):
         print(f"{program}: {printable(sentence)}", file=sys.stderr, flush=True)
     return 1

@@ -1,13 +1,12 @@
 """Outputs that are whole or not there: files and folders."""
 
 import os
-import shutil
-import tempfile
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 from dnalm.errors import DISK_IS_FULL, UserError
+from dnalm.temporary_files import unfinished
 
 LONGEST_NAME = 200  # bytes; file systems take 255, a partial output's name needs some
 
@@ -28,15 +27,13 @@ def whole_or_nothing(
         _refuse_unsafe(targets, [path.resolve() for path in inputs])
     except (OSError, RuntimeError) as error:  # links in a circle, names too long, folders that may not be entered
         raise UserError(f"The outputs cannot be written ({error}); choose other names.") from error
-    partials = [target.with_name(f".{target.name}.{os.getpid()}.partial") for target in targets]
-    try:
+    with ExitStack() as stack:
+        parts = {folder: stack.enter_context(unfinished(folder)) for folder in {target.parent for target in targets}}
+        partials = [target.with_name(f".{target.name}.{parts[target.parent]}.partial") for target in targets]
         yield partials
         for partial, target in zip(partials, targets, strict=True):
             if partial.exists() or not some_may_lack:
                 partial.replace(target)
-    finally:
-        for partial in partials:
-            partial.unlink(missing_ok=True)
 
 
 def _refuse_unsafe(targets: list[Path], inputs: list[Path]) -> None:
@@ -54,7 +51,7 @@ def _refuse_unsafe(targets: list[Path], inputs: list[Path]) -> None:
         if len(os.fsencode(target.name)) > LONGEST_NAME:
             raise UserError(f"The output name '{target.name[:40]}…' is too long; choose a shorter one.")
         if target.exists() and not target.is_file():
-            raise UserError(f"The output '{target}' is not a plain file; choose another name.")
+            raise UserError(f"The output '{target}' is not a regular file; choose another name.")
         if not os.access(target.parent, os.W_OK):
             raise UserError(f"The folder '{target.parent}' cannot be written to; choose another for '{target.name}'.")
 
@@ -66,16 +63,16 @@ def whole_folder_or_nothing(folder: Path, inputs: Sequence[Path] = (), outputs: 
     Raises:
         UserError: the folder has files in it already or cannot be made, lies in an input's, or is to hold another output.
     """
-    with _told(folder):
-        target = _checked_folder(folder, inputs, outputs)
-        partial = Path(tempfile.mkdtemp(prefix=f".{target.name[:40]}.", dir=target.parent))
-    try:
+    with ExitStack() as stack:
+        with _told(folder):
+            target = _checked_folder(folder, inputs, outputs)
+            part = stack.enter_context(unfinished(target.parent))
+            partial = target.with_name(f".{target.name[:40]}.{part}.partial")
+            partial.mkdir(mode=0o700)
         yield partial
         partial.chmod(0o755)
         with _told(target):
             partial.replace(target)  # an empty folder gives way
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)
 
 
 def _checked_folder(folder: Path, inputs: Sequence[Path], outputs: Sequence[Path]) -> Path:
