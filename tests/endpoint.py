@@ -7,7 +7,9 @@ one a request, in their order.
 
 from __future__ import annotations
 
+import contextlib
 import json
+import sys
 import threading
 import time
 from collections import deque
@@ -16,7 +18,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from typing import Any
+from typing import Any, Literal
 
 WIDTH = 3  # bases of a token
 DIMENSIONS = 5
@@ -53,6 +55,7 @@ class Fault:
     headers: dict[str, str] = field(default_factory=dict)
     seconds: float = 0
     breaks_off: bool = False
+    drips: Literal["", "headers", "body", "no end"] = ""  # what is sent letter by letter, or without an end
 
 
 @dataclass
@@ -91,7 +94,7 @@ def serving(port: int = 0) -> Iterator[EndpointServer]:
         pass
 
     EndpointHandler.endpoint = endpoint
-    server = ThreadingHTTPServer(("127.0.0.1", port), EndpointHandler)
+    server = Server(("127.0.0.1", port), EndpointHandler)
     server.daemon_threads = True
     endpoint.url = f"http://127.0.0.1:{server.server_address[1]}"
     thread = threading.Thread(target=server.serve_forever, args=(0.005,), daemon=True)
@@ -103,6 +106,15 @@ def serving(port: int = 0) -> Iterator[EndpointServer]:
         server.shutdown()
         server.server_close()
         thread.join()
+
+
+class Server(ThreadingHTTPServer):
+    """Serves in threads, and is silent on those who leave."""
+
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        """Print what is no closed connection."""
+        if not isinstance(sys.exception(), ConnectionError):
+            super().handle_error(request, client_address)
 
 
 class Handler(BaseHTTPRequestHandler):
@@ -117,6 +129,10 @@ class Handler(BaseHTTPRequestHandler):
     def do_GET(self) -> None:
         """Answer who follows a redirect, or looks for a model, with what is no embedding."""
         self.endpoint.asked.append(Asked(self.path, self._token(), []))
+        kind, _, left = self.path.rpartition("/")
+        if kind == "/moved" and int(left):  # so many times elsewhere
+            self._send(307, b"", {"Location": f"/moved/{int(left) - 1}"})
+            return
         self._send(200, b"[[0.0]]", {})
 
     def do_POST(self) -> None:
@@ -170,7 +186,21 @@ class Handler(BaseHTTPRequestHandler):
             self.wfile.write(b"[[0.5,")
             self.close_connection = True
             return
+        if fault.drips:
+            self.close_connection = True
+            with contextlib.suppress(OSError):  # who asked has left
+                self._drip(fault)
+            return
         self._send(fault.status, fault.content, fault.headers)
+
+    def _drip(self, fault: Fault) -> None:
+        start = f"HTTP/1.1 {fault.status} OK\r\n".encode()
+        if fault.drips != "headers":
+            start += b"Content-Type: application/json\r\n\r\n"
+        self.wfile.write(start)
+        drop, pause = {"headers": (b"X-Drop: 1\r\n", 0.1), "body": (b" ", 0.1), "no end": (b"1.5," * 65_536, 0.0)}[fault.drips]
+        while not self.endpoint.closing.wait(pause):
+            self.wfile.write(drop)
 
     def _is_let_in(self) -> bool:
         return self.path.startswith("/open/") or self._token() in (self.endpoint.tokens or ())
@@ -185,5 +215,5 @@ class Handler(BaseHTTPRequestHandler):
                 self.send_header(name, value)
             self.end_headers()
             self.wfile.write(content)
-        except BrokenPipeError:  # who asked has left
+        except (BrokenPipeError, ConnectionResetError):  # who asked has left
             self.close_connection = True

@@ -1,7 +1,10 @@
 """Answers of a served model are kept, whatever ends the job, and taken over from earlier files."""
 
+import errno
+import fcntl
 import hashlib
 import json
+import os
 from pathlib import Path
 
 import h5py
@@ -99,6 +102,119 @@ def test_another_file_is_never_written_to(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="'j' is no journal of answers; give what an earlier job left"):
         AnswerJournal(tmp_path / "j")
     assert (tmp_path / "j").read_bytes() == b"precious\n"
+
+
+@pytest.mark.parametrize("content", [b"precious", b'{"dnalm_journal":2}', b'{"dnalm_journal":1} '])
+def test_another_file_without_a_line_end_is_never_written_to(tmp_path: Path, content: bytes) -> None:
+    (tmp_path / "j").write_bytes(content)
+    with pytest.raises(UserError, match="'j' is no journal of answers"):
+        AnswerJournal(tmp_path / "j")
+    assert (tmp_path / "j").read_bytes() == content
+
+
+@pytest.mark.parametrize("kind", ["folder", "fifo", "device"])
+def test_what_is_not_a_regular_file_is_no_journal(tmp_path: Path, kind: str) -> None:
+    path = Path(os.devnull) if kind == "device" else tmp_path / "j"
+    if kind == "folder":
+        path.mkdir()
+    elif kind == "fifo":
+        os.mkfifo(path)
+    with pytest.raises(UserError, match="The journal '.*' (is not a regular file|cannot be opened)"):
+        AnswerJournal(path)
+    with AnswerJournal(tmp_path / "new") as journal, pytest.raises(UserError, match="is not a regular file; give emb"):
+        journal.take_over(path)
+    assert path.exists()
+
+
+def test_a_journal_in_a_missing_folder_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"missing/j' cannot be opened \(No such file or directory\); give another"):
+        AnswerJournal(tmp_path / "missing" / "j")
+
+
+def test_a_journal_has_one_run_at_a_time(tmp_path: Path) -> None:
+    with AnswerJournal(tmp_path / "j") as journal:
+        with pytest.raises(UserError, match=r"Another run uses the journal '.*/j'; wait until it has ended"):
+            AnswerJournal(tmp_path / "j")
+        journal.add(KEYS[0], VECTORS[0], 3)
+    with AnswerJournal(tmp_path / "j") as journal:
+        assert answers(journal) == EXPECTED[:1]
+
+
+def test_a_discarded_journal_is_removed_while_it_is_locked(tmp_path: Path) -> None:
+    """Another run that waits for the lock then makes a new file, and is not left with one that has no name."""
+    path = tmp_path / "j"
+    first = AnswerJournal(path)
+    first.add(KEYS[0], VECTORS[0], 3)
+    first.discard()
+    assert path.exists()
+    with first:
+        pass
+    assert not path.exists()
+
+
+def test_a_journal_that_its_run_removes_while_it_is_opened_is_made_anew(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lock, removed = fcntl.flock, []
+
+    def late(descriptor: int, operation: int) -> None:
+        if not removed:
+            removed.append((tmp_path / "j").unlink())
+        lock(descriptor, operation)
+
+    monkeypatch.setattr(fcntl, "flock", late)
+    with AnswerJournal(tmp_path / "j") as journal:
+        journal.add(KEYS[0], VECTORS[0], 3)
+    assert removed
+    with AnswerJournal(tmp_path / "j") as journal:
+        assert answers(journal) == EXPECTED[:1]
+
+
+def test_without_locks_two_runs_read_their_own_answers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def no_locks(descriptor: int, operation: int) -> None:
+        raise OSError(errno.ENOLCK, "no locks available")
+
+    monkeypatch.setattr(fcntl, "flock", no_locks)
+    with AnswerJournal(tmp_path / "j") as one:
+        with AnswerJournal(tmp_path / "j") as other:
+            for number in range(50):
+                for which, journal in enumerate((one, other)):
+                    vector = np.full(number % 7 + 1, number, dtype=np.float32)
+                    journal.add(content_key([str(which), str(number)]), vector, which)
+            for number in range(50):
+                for which, journal in enumerate((one, other)):
+                    found, tokens = journal.read(content_key([str(which), str(number)]))
+                    assert (found.tolist(), tokens) == ([number] * (number % 7 + 1), which)
+        assert (tmp_path / "j").exists()  # though that run ended first
+    with AnswerJournal(tmp_path / "j") as journal:
+        assert journal.earlier == 100
+
+
+def test_an_answer_to_another_key_is_never_read(tmp_path: Path) -> None:
+    """As where another run has written anew what a place was taken of."""
+    with AnswerJournal(tmp_path / "j") as journal:
+        journal.add(KEYS[0], VECTORS[0], 3)
+        (tmp_path / "j").write_bytes((tmp_path / "j").read_bytes().replace(KEYS[0].encode(), KEYS[1].encode()))
+        with pytest.raises(UserError, match="Another run changed the journal 'j' while this one used it; start this"):
+            journal.read(KEYS[0])
+
+
+def test_long_answers_are_read_whole(tmp_path: Path) -> None:
+    vector = np.random.default_rng(0).random(70_000).astype(np.float32)
+    with AnswerJournal(tmp_path / "j") as journal:
+        for key in KEYS:
+            journal.add(key, vector, 1)
+        for key in KEYS:
+            np.testing.assert_array_equal(journal.read(key)[0], vector)
+
+
+def test_a_line_without_an_end_is_not_held_in_memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(answer_journal, "MOST_LINE", 1_000)
+    (tmp_path / "j").write_bytes(FIRST_LINE + b"x" * 5_000)
+    with pytest.raises(UserError, match="The journal 'j' is damaged"):
+        AnswerJournal(tmp_path / "j")
+    with AnswerJournal(tmp_path / "new") as journal, pytest.raises(UserError, match="The journal 'j' is damaged"):
+        journal.take_over(tmp_path / "j")
 
 
 DAMAGED = {

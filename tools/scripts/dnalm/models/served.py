@@ -1,13 +1,15 @@
 """A model that a server runs: sequences go to it over HTTP, vectors come back, whatever else happens has one of few names.
 
-The requests are made by huggingface_hub's `InferenceClient` (feature extraction), which neither tries again nor bounds its
-time; both are done here and in `engine.asking`. Nothing that a server says is passed on with the token in it.
+The requests are made by huggingface_hub's `InferenceClient` (feature extraction), which neither tries again nor bounds the
+time and size of an answer; `engine.asking` does the first, `models.bounded_http` the second. Nothing that a server says is
+passed on with the token in it.
 """
 
 import base64
 import ipaddress
 import json
 import re
+import unicodedata
 from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -24,12 +26,15 @@ from huggingface_hub.utils import logging
 from numpy.typing import NDArray
 
 from dnalm.errors import UserError, shown
+from dnalm.models.bounded_http import BoundedClient, RedirectedElsewhere, UnusableAnswer, in_time
 from dnalm.models.hub import MODEL_ID, TOKEN
 
-CONNECT_WITHIN, ANSWER_WITHIN = 10.0, 120.0  # seconds
+CONNECT_WITHIN, ANSWER_WITHIN, WHOLE_ANSWER_WITHIN = 10.0, 120.0, 300.0  # seconds; the second: for something of it
 LATER = {408, 429, 500, 502, 503, 504}
 TOO_MUCH = {413, 422}
 PROVIDERS = ("hf-inference", "deepinfra", "scaleway", "together")  # with feature extraction
+LONGEST_QUOTE = 200  # characters of a server's own words
+HIDING = 8  # letters and digits of a token, one after the other, in a text that is not shown
 NotNowKind = Literal["timeout", "unreachable", "server_error"]
 
 logging.set_verbosity_error()  # its warnings quote addresses
@@ -112,7 +117,7 @@ def refuse_unsafe(endpoint: Endpoint, token: str | None) -> None:
         return
     parts = urlsplit(endpoint.url)
     if parts.scheme not in ("http", "https") or not parts.hostname or parts.username or parts.fragment:
-        raise UserError(f"The address '{shown(endpoint.url)}' is none of an endpoint; the server's admin must mend it.")
+        raise UserError(f"The address '{shown(endpoint.url)}' is none of an endpoint; the server's admin must fix it.")
     if parts.scheme == "http" and not _is_this_machine(parts.hostname):
         raise UserError(
             f"The endpoint at '{shown(parts.netloc)}' is not encrypted; only https is used (http for this machine alone)."
@@ -126,13 +131,36 @@ def _is_this_machine(host: str) -> bool:
         return host == "localhost"
 
 
-def scrubbed(text: str, token: str | None) -> str:
-    """Return a text of a server without the token, plain or as servers may repeat it."""
-    if token:
-        encoded = base64.b64encode(token.encode()).decode()
-        for form in sorted({token, quote(token, safe=""), encoded, encoded.rstrip("=")}, key=len, reverse=True):
-            text = text.replace(form, "<token>")
-    return text
+def quoted(text: str, token: str | None) -> str:
+    """Return a text of a server in a short form on one line; '' if a part of the token may be in it.
+
+    Only letters and digits are compared, without their case, both ways round: of the token, of its base64 in all three
+    alignments, and of what stands for its characters in numbers (hexadecimal, percent, `\\u`, `\\x`, `&#`).
+    """
+    line = " ".join(text.split())
+    short = shown(line, LONGEST_QUOTE)
+    if not token:
+        return short
+    bare = _bare(line[:LONGEST_QUOTE])
+    for form in map(_bare, _forms(token)):
+        length = min(HIDING, len(form))
+        for way in (form, form[::-1]):
+            if any(way[start : start + length] in bare for start in range(len(way) - length + 1)):
+                return ""
+    return short
+
+
+def _forms(token: str) -> list[str]:
+    # What comes before the token shifts its base64 by none, one or two characters, and changes the first of it.
+    shifted = [base64.b64encode(bytes(before) + token.encode()).decode() for before in range(3)]
+    inner = [encoded[cut : len(encoded.rstrip("=")) - 1] for cut, encoded in zip((0, 2, 3), shifted, strict=True)]
+    numbers = ("{:02x}", "u{:04x}", "x{:02x}", "{:d}", "{:03o}")
+    return [token, quote(token, safe=""), *inner, *("".join(form.format(ord(x)) for x in token) for form in numbers)]
+
+
+def _bare(text: str) -> str:
+    """Return a text's ASCII letters, small, and digits alone."""
+    return "".join(x for x in unicodedata.normalize("NFKD", text).lower() if x.isascii() and x.isalnum())
 
 
 class ServedModel:
@@ -150,11 +178,8 @@ class ServedModel:
         self._open = ExitStack()
 
     def __enter__(self) -> Self:
-        if self.endpoint.url is not None:
-            # An endpoint that sends elsewhere is refused: elsewhere nobody has agreed to.
-            hooks: dict[str, Any] = {"response": [_refuse_redirect]}
-            huggingface_hub.set_client_factory(lambda: httpx2.Client(follow_redirects=False, event_hooks=hooks))
-            self._open.callback(huggingface_hub.set_client_factory, lambda: httpx2.Client(follow_redirects=True))
+        huggingface_hub.set_client_factory(lambda: BoundedClient(WHOLE_ANSWER_WITHIN))
+        self._open.callback(huggingface_hub.set_client_factory, lambda: httpx2.Client(follow_redirects=True))
         return self
 
     def __exit__(self, *exception: object) -> None:
@@ -166,43 +191,55 @@ class ServedModel:
         Raises:
             NotNow, TooMuch, Refused, BadAnswer, Stop: there is none; nothing else is raised, whatever the server does.
         """
+        try:
+            answer = in_time(lambda: self._answer(sequences), WHOLE_ANSWER_WITHIN)
+        except TimeoutError:
+            raise NotNow("timeout", f"no whole answer within {WHOLE_ANSWER_WITHIN:g} s") from None
+        return read_answer(answer, len(sequences))
+
+    def _answer(self, sequences: Sequence[str]) -> NDArray[Any]:
         given: Any = sequences[0] if len(sequences) == 1 else list(sequences)
         try:
-            answer = self._client.feature_extraction(given, model=self.endpoint.url or self.endpoint.model_id)
+            return self._client.feature_extraction(given, model=self.endpoint.url or self.endpoint.model_id)
         except InferenceTimeoutError:
             raise NotNow("timeout", f"no answer within {ANSWER_WITHIN:g} s") from None
+        except TimeoutError:  # of the whole answer
+            raise
         except HfHubHTTPError as error:
             raise self._outcome(error.response, len(sequences)) from None
         except HTTPError as error:
             raise NotNow("unreachable", f"it cannot be reached or broke off ({type(error).__name__})") from None
-        except _RedirectError:
+        except RedirectedElsewhere:
+            # Elsewhere nobody has agreed to.
             raise Stop(
-                f"'{self.endpoint.name}' sends requests elsewhere, which is not followed; its address must be mended."
+                f"'{self.endpoint.name}' sends requests elsewhere, which is not followed; its address must be fixed."
             ) from None
+        except UnusableAnswer as error:
+            raise BadAnswer(str(error)) from None
         except StopIteration:
             raise Stop(f"No provider serves the model '{self.endpoint.model_id}'; choose another one.") from None
         except json.JSONDecodeError as error:
             if error.doc.lstrip().startswith("<"):
                 raise Stop(
                     f"What answers for '{self.endpoint.name}' is no inference endpoint: it sends a web page (HTML); the "
-                    "server's admin must mend its address."
+                    "server's admin must fix its address."
                 ) from None
             raise BadAnswer("the answer is no JSON") from None
-        except (TypeError, ValueError, KeyError, IndexError, AttributeError, RecursionError) as error:
+        except (TypeError, ValueError, KeyError, IndexError, AttributeError, RecursionError, OverflowError) as error:
             raise self._about_answer(error, len(sequences)) from None
         except MemoryError:
             raise
         except Exception as error:  # what a library of the network has of its own
             raise NotNow("unreachable", f"it cannot be reached ({type(error).__name__})") from None
-        return read_answer(answer, len(sequences))
 
     def _about_answer(self, error: Exception, count: int) -> Exception:
         """Return what a failure of the library before a request or behind an answer means."""
         text = str(error)
         if self.endpoint.url is None and isinstance(error, ValueError) and text.startswith("Model "):
+            said = quoted(text, self._token)
             return Stop(
-                f"The model '{self.endpoint.model_id}' is not served for feature extraction by {self.endpoint.provider} "
-                f"({shown(scrubbed(text, self._token), 200)}); choose another one."
+                f"The model '{self.endpoint.model_id}' is not served for feature extraction by {self.endpoint.provider}"
+                f"{f' ({said})' if said else ''}; choose another one."
             )
         if "inhomogeneous" in text and count > 1:
             return TooMuch("the answers of several sequences are not of one length")
@@ -233,23 +270,9 @@ class ServedModel:
         return Refused(f"the server answers {status}{said}")
 
     def _said(self, response: httpx2.Response) -> str:
-        """Return a server's own words, short, without the token."""
-        try:
-            content = json.loads(response.text)
-            text = content.get("error", "") if isinstance(content, dict) else ""
-        except (ValueError, RecursionError, httpx2.HTTPError, httpx2.StreamError):
-            return ""
-        said = " ".join(scrubbed(str(text), self._token).split())
-        return f": {shown(said, 200)}" if said else ""
-
-
-class _RedirectError(Exception):
-    """A server sends requests elsewhere."""
-
-
-def _refuse_redirect(response: httpx2.Response) -> None:
-    if response.is_redirect:
-        raise _RedirectError
+        """Return a server's own words, if there are any without the token."""
+        said = quoted(str(response.json().get("error", "")), self._token)
+        return f": {said}" if said else ""
 
 
 def _asked_to_wait(response: httpx2.Response) -> float | None:
@@ -265,10 +288,7 @@ def _asked_to_wait(response: httpx2.Response) -> float | None:
             return None
     if limit := re.search(r";r=0;t=(\d{1,9})", response.headers.get("ratelimit", "")):
         return float(limit[1])
-    try:
-        estimate = json.loads(response.text)["estimated_time"]
-    except (ValueError, KeyError, TypeError, RecursionError, httpx2.HTTPError, httpx2.StreamError):
-        return None
+    estimate = response.json().get("estimated_time")
     return float(estimate) if isinstance(estimate, int | float) and 0 <= estimate < 1e9 else None
 
 

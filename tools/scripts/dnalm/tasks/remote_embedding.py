@@ -89,10 +89,23 @@ def remote_embed(options: RemoteEmbeddingOptions) -> None:
         )
     outputs = [path for path in (options.output, options.summary, options.failed, options.timing) if path]
     inputs = [path for path in (options.sequences, options.resume_from, options.model) if path]
+    journal_path = options.journal or options.output.resolve().with_name(f".{options.output.name}.journal")
+    if journal_path.resolve() in [path.resolve() for path in (*outputs, options.sequences)]:
+        raise UserError(f"The journal '{journal_path}' is also an output or the input; give it another name.")
+    with ExitStack() as written:
+        partials = dict(zip(outputs, written.enter_context(whole_or_nothing(outputs, inputs)), strict=True))
+        with AnswerJournal(journal_path) as journal:
+            results = _embed(options, endpoint, journal, partials)
+            written.close()  # the answers are kept until the outputs have their names
+            if not results.failed:  # whoever goes on from a part may need them once more
+                journal.discard()
+
+
+def _embed(
+    options: RemoteEmbeddingOptions, endpoint: Endpoint, journal: AnswerJournal, partials: dict[Path, Path]
+) -> "Results":
+    """Ask for what the journal has no answer to, write all outputs, and say what was done."""
     with ExitStack() as stack:
-        partials = dict(zip(outputs, stack.enter_context(whole_or_nothing(outputs, inputs)), strict=True))
-        place = options.journal or options.output.resolve().with_name(f".{options.output.name}.journal")
-        journal = stack.enter_context(AnswerJournal(place))
         if options.resume_from:
             journal.take_over(options.resume_from)
         known = Known(endpoint, Keys(endpoint, options.pooling), journal)
@@ -119,8 +132,7 @@ def remote_embed(options: RemoteEmbeddingOptions) -> None:
             local = LocalModel(options.model, options.device, options.threads, options.batch_tokens)
             compare_times(partials[options.timing], asker, options.pooling, local, sample)
         _report(results, asker, facts)
-    if not results.failed:  # whoever goes on from a part may need the answers once more
-        place.unlink(missing_ok=True)
+    return results
 
 
 def _endpoint(options: RemoteEmbeddingOptions) -> Endpoint:
