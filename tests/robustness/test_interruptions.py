@@ -121,6 +121,27 @@ def test_a_full_disk_is_said_and_leaves_nothing(many_sequences: Path, small_disk
     check_full(done, small_disk)
 
 
+@pytest.mark.slow
+def test_a_full_temporary_folder_is_said_and_leaves_nothing(small_disk: Path, tmp_path: Path) -> None:
+    """A training keeps its best weights there."""
+    results = tmp_path / "results"
+    results.mkdir()
+    options = ["--sequences", TEST_DATA / "human_mitochondrion.fasta", "--max-steps", "2", "--window", "64"]
+    outputs = ["--output", results / "m", "--log", results / "log", "--threads", "1"]
+    done = subprocess.run(
+        [sys.executable, SCRIPT.with_name("dnalm_pretrain.py"), *map(str, [*options, *outputs])],
+        env=os.environ | {"TMPDIR": str(small_disk)},
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 1
+    assert done.stderr == (
+        f"dnalm_pretrain: The temporary folder '{small_disk}' is full; free some space there, or set TMPDIR to another "
+        "folder.\n"
+    )
+    assert list(results.iterdir()) == list(small_disk.iterdir()) == []
+
+
 @pytest.mark.parametrize("output_format", ["h5ad", "npz"])
 @pytest.mark.parametrize("size", [5_000, 100_000])
 def test_a_file_that_may_not_grow_is_said_and_leaves_nothing(

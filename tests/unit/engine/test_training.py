@@ -394,8 +394,8 @@ def test_resuming_gives_the_number_and_log_of_the_uninterrupted_training(make: M
     resumed.model.value.data.fill_(numbers[0])
     train(resumed, state)
     assert resumed.model.value.item() == whole.model.value.item() != numbers[0]
-    untimed = [[row | {"tokens_per_second": 0} for row in one.run.log] for one in (whole, resumed)]
-    assert untimed[0] == untimed[1]
+    assert whole.run.log == resumed.run.log
+    assert whole.tokens_per_second > 0
 
 
 @pytest.mark.slow

@@ -66,9 +66,9 @@ def wanted(control: TrainerControl) -> tuple[bool, bool, bool]:
 def test_progress_is_told_every_few_seconds(
     clock: Clock, arguments: TrainingArguments, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    run = Run(log=[{"split": "training", "tokens_per_second": 54_321, "bits_per_base": 1.98765}])
+    run = Run(log=[{"split": "training", "bits_per_base": 1.98765}])
     run.log.append({"split": "validation", "bits_per_base": 1.0})
-    progress = Progress(trainer(run=run))
+    progress = Progress(trainer(run=run, tokens_per_second=54_321.4))
     for step, seconds in ((11, 1), (12, 2), (13, 4.9), (14, 9), (15, 12), (20, 21)):
         clock.now = 1_000.0 + seconds
         progress.on_step_end(arguments, TrainerState(global_step=step, max_steps=1_000), TrainerControl())

@@ -89,7 +89,7 @@ def test_records_are_all_that_was_read(collection: Collection, dataset: Dataset)
 
 def test_the_log_has_a_row_for_each_measurement_and_one_for_an_early_end() -> None:
     log: list[dict[str, Any]] = [
-        {"step": 5, "epoch": 0.5, "split": "training", "loss": 1 / 3, "accuracy": 0.75, "tokens_per_second": 100},
+        {"step": 5, "epoch": 0.5, "split": "training", "loss": 1 / 3, "accuracy": 0.75},
         {"step": 5, "epoch": 0.5, "split": "validation", "loss": math.nan, "accuracy": None},
     ]
     found = log_table(options(method="lora"), Run(log, steps=5, stopped="time limit"))
@@ -100,7 +100,6 @@ def test_the_log_has_a_row_for_each_measurement_and_one_for_an_early_end() -> No
         "loss": ["0.333333", "nan", ""],
         "accuracy": ["0.75", "", ""],
         "learning_rate": ["", "", ""],
-        "tokens_per_second": ["100", "", ""],
     }
     assert "r2" in log_table(options(task="regress"), Run(log))
 

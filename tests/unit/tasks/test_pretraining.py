@@ -25,10 +25,14 @@ def rows(path: Path) -> list[dict[str, str]]:
 
 @pytest.mark.slow
 def test_two_runs_with_one_seed_are_the_same_bytes(run_tool: Run, tmp_path: Path) -> None:
-    for name in ("one", "two"):
-        options = ("--sequences", MITOCHONDRION, *SMALL, "--max-steps", 20, "--output", tmp_path / name)
-        assert run_tool("pretrain", *options)[0] == 0
-    assert (tmp_path / "one").read_bytes() == (tmp_path / "two").read_bytes()
+    names = ("output", "checkpoint", "log", "figure", "card")
+    for run in ("one", "two"):
+        (tmp_path / run).mkdir()
+        outputs = [part for name in names for part in (f"--{name}", tmp_path / run / name)]
+        options = ("--sequences", MITOCHONDRION, *SMALL, "--max-steps", 20)
+        assert run_tool("pretrain", *options, *outputs)[0] == 0
+    for name in names:
+        assert (tmp_path / "one" / name).read_bytes() == (tmp_path / "two" / name).read_bytes(), name
 
 
 @pytest.mark.slow
@@ -95,8 +99,7 @@ def test_resuming_gives_the_weights_and_the_log_of_the_uninterrupted_run(
     first, second = (open_model(tmp_path / name).read_tensors() for name in ("whole", "resumed"))
     assert all(torch.equal(first[name], tensor) for name, tensor in second.items())
     assert (tmp_path / "whole").read_bytes() == (tmp_path / "resumed").read_bytes()
-    logs = [[row | {"tokens_per_second": ""} for row in rows(tmp_path / name)] for name in ("log", "resumed log")]
-    assert logs[0] == logs[1]
+    assert (tmp_path / "log").read_bytes() == (tmp_path / "resumed log").read_bytes()
 
 
 @pytest.mark.slow

@@ -88,13 +88,14 @@ def test_metrics_are_those_of_the_written_model_on_the_held_out_windows(
 
 @pytest.mark.slow
 def test_equal_runs_give_equal_bytes(run_tool: Run, genome: tuple[Path, Path], tmp_path: Path) -> None:
-    found = []
-    for name in ("a", "b"):
+    names = ("output", "metrics", "checkpoint", "log", "figure")
+    for run in ("one", "two"):
+        (tmp_path / run).mkdir()
         options = ["--genome", genome[0], "--annotation", genome[1], "--max-steps", 3, *QUICK]
-        options += ["--output", tmp_path / name, "--metrics", tmp_path / f"{name}.tsv"]
+        options += [part for name in names for part in (f"--{name}", tmp_path / run / name)]
         assert run_tool("finetune_segments", *options)[0] == 0
-        found.append((tmp_path / name).read_bytes() + (tmp_path / f"{name}.tsv").read_bytes())
-    assert found[0] == found[1]
+    for name in names:
+        assert (tmp_path / "one" / name).read_bytes() == (tmp_path / "two" / name).read_bytes(), name
 
 
 @pytest.mark.slow

@@ -20,6 +20,7 @@ from dnalm.engine.training_data import Batch
 from dnalm.engine.training_run import DIVERGED, NO_GAIN, Divergence, Run, TrainingSettings, processes
 from dnalm.errors import UserError
 from dnalm.models.model_file import is_finite
+from dnalm.temporary_files import filling
 
 LOGGED_ROWS = 200  # of training, in the log of a whole run
 
@@ -64,6 +65,7 @@ class ModelTrainer(Trainer):
     # Losses are divided by what all micro-batches of a step predict together.
     loss_is_scaled_for_ga = True
     since = 0.0  # when the last row of the log was written, in seconds of the monotonic clock
+    tokens_per_second = 0.0  # until then since the row before; never in the log: equal trainings write equal ones
 
     def __init__(
         self,
@@ -150,8 +152,9 @@ class ModelTrainer(Trainer):
             sums = sums_since_the_last_row(resumed, len(self._sums) - 1)
             self._sums[:-1] = torch.tensor(sums, dtype=torch.float64)
         checkpoint = self.folder / "resumed"
-        checkpoint.mkdir()
-        unfold(resumed, checkpoint)
+        with filling(self.folder):
+            checkpoint.mkdir()
+            unfold(resumed, checkpoint)
         self.train(resume_from_checkpoint=str(checkpoint))
 
     @property
@@ -252,7 +255,8 @@ class ModelTrainer(Trainer):
         *sums, read = self._of_all_processes(self._sums)
         seconds = time.monotonic() - self.since
         row = self._row("training") | self.objective.measures(sums) | {"learning_rate": logs["learning_rate"]}
-        self.run.log.append(row | {"tokens_per_second": round(read / max(seconds, 1e-9))})
+        self.run.log.append(row)
+        self.tokens_per_second = read / max(seconds, 1e-9)
         self._sums, self.since = torch.zeros_like(self._sums), time.monotonic()
 
     def _save_checkpoint(self, model: nn.Module, trial: Any) -> None:

@@ -40,7 +40,7 @@ class Progress(TrainerCallback):
         left = (self._trainer.total_steps - state.global_step) / rate
         rows = [row for row in self._trainer.run.log if row["split"] == "training"]
         said = (
-            f", {rows[-1]['tokens_per_second']:,} tokens a second, {rows[-1][self._measure]:.3f} {self._unit}"
+            f", {self._trainer.tokens_per_second:,.0f} tokens a second, {rows[-1][self._measure]:.3f} {self._unit}"
             if rows
             else ""
         )

@@ -1,6 +1,5 @@
 """Fine-tune a language model on labelled sequences, and show on held-out ones whether it was worth it."""
 
-import tempfile
 import time
 from contextlib import ExitStack
 from pathlib import Path
@@ -30,6 +29,7 @@ from dnalm.tasks.finetuning_outputs import account, tell, write_tables
 from dnalm.tasks.finetuning_results import Judgement, judge
 from dnalm.tasks.finetuning_split import Dataset, make_dataset
 from dnalm.tasks.finetuning_training import FinetuningJob, Origin, open_checkpoint
+from dnalm.temporary_files import temporary_folder
 
 BUFFER_RECORDS = 8_192
 RESERVE = 1.5  # of the time that judging is foreseen to take behind a training
@@ -57,7 +57,7 @@ def finetune(options: FinetuningOptions) -> None:
         interruption = stack.enter_context(told_to_end())
         partials = stack.enter_context(whole_or_nothing(outputs, inputs, some_may_lack=True))
         partial = dict(zip(outputs, partials, strict=True))
-        folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="dnalm-")))
+        folder = stack.enter_context(temporary_folder())
         stack.enter_context(threadpool_limits(machine.threads))
         collection = read_examples(options)
         dataset = make_dataset(options, collection)

@@ -97,7 +97,7 @@ def compared(options: FinetuningOptions, dataset: Dataset, judgements: Sequence[
 def log_table(options: FinetuningOptions, run: Run | None) -> dict[str, list[Any]]:
     """Return the columns of the log; a probe has no step, and no row."""
     measure = "r2" if options.task == "regress" else "accuracy"
-    columns = ("step", "epoch", "split", "loss", measure, "learning_rate", "tokens_per_second")
+    columns = ("step", "epoch", "split", "loss", measure, "learning_rate")
     rows = run.log + run.end() if run else []
     return {name: [cell(row.get(name)) for row in rows] for name in columns}
 

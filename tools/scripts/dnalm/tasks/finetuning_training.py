@@ -27,6 +27,7 @@ from dnalm.models.sources import open_model
 from dnalm.tasks.finetuning_baselines import standardised
 from dnalm.tasks.finetuning_options import DECISIVE, FinetuningOptions
 from dnalm.tasks.finetuning_split import Dataset
+from dnalm.temporary_files import filling
 
 ADAPTER = "adapter."  # first part of the names of LoRA's own tensors in a checkpoint
 KIND = "finetuning"
@@ -182,13 +183,15 @@ class FinetuningJob:
         best = {name.removeprefix(BEST): tensor for name, tensor in tensors.items() if name.startswith(BEST)}
         if best:
             self._best = self._folder / "best.safetensors"
-            write_safetensors(self._best, best, {})
+            with filling(self._folder):
+                write_safetensors(self._best, best, {})
         return run, TrainingState(tensors, facts.get("state", {}))
 
     def _keep_best(self, scheduled: bool) -> None:
         """Keep the weights as they are now; those of an early end beside the best that a later job goes on with."""
         path = self._folder / ("best.safetensors" if scheduled else "end.safetensors")
-        write_safetensors(path.with_suffix(".partial"), self._trained(), {})
+        with filling(self._folder):
+            write_safetensors(path.with_suffix(".partial"), self._trained(), {})
         path.with_suffix(".partial").replace(path)
         self._best, self._end = (path, None) if scheduled else (self._best, path)
 

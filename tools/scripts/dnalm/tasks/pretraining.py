@@ -34,8 +34,9 @@ from dnalm.tasks.pretraining_card import model_card
 from dnalm.tasks.pretraining_options import DECISIVE, PretrainingOptions, filled, refuse_contradictions
 from dnalm.tasks.pretraining_tokens import batches_of, learnt_tokenizer, tokenized
 from dnalm.tasks.pretraining_windows import Windows, account, fingerprint, read_windows
+from dnalm.temporary_files import filling, temporary_folder
 
-COLUMNS = ("step", "epoch", "split", "loss", "perplexity", "bits_per_base", "learning_rate", "tokens_per_second")
+COLUMNS = ("step", "epoch", "split", "loss", "perplexity", "bits_per_base", "learning_rate")
 
 
 @one_voice()
@@ -59,7 +60,7 @@ def pretrain(options: PretrainingOptions) -> None:
     with (
         told_to_end() as interruption,
         whole_or_nothing(outputs if main else [], inputs, some_may_lack=True) as partials,
-        _scratch() as folder,
+        temporary_folder() as folder,
     ):
         partial = dict(zip(outputs, partials, strict=True)) if main else {}
         windows = read_windows(options)
@@ -154,13 +155,14 @@ class _Job:
         best = {name.removeprefix(BEST): tensor for name, tensor in tensors.items() if name.startswith(BEST)}
         if best:
             self._best = self._folder / "best.safetensors"
-            self._write_model(self._best, best)
+            with filling(self._folder):
+                self._write_model(self._best, best)
         return run, TrainingState(tensors, facts.get("state", {}))
 
     def _keep_best(self, scheduled: bool) -> None:
         """Keep the weights as they are now; those of an early end beside the best that a later job goes on with."""
         path = self._folder / ("best.safetensors" if scheduled else "end.safetensors")
-        with self._published() as tensors:
+        with filling(self._folder), self._published() as tensors:
             self._write_model(path.with_suffix(".partial"), tensors)
         path.with_suffix(".partial").replace(path)
         self._best, self._end = (path, None) if scheduled else (self._best, path)
@@ -190,7 +192,9 @@ class _Job:
     @contextlib.contextmanager
     def _published(self) -> Iterator[dict[str, torch.Tensor]]:
         with tempfile.TemporaryDirectory(dir=self._folder) as folder:
-            yield published_tensors(self._model, Path(folder))
+            with filling(self._folder):
+                tensors = published_tensors(self._model, Path(folder))
+            yield tensors
 
     def _write_model(
         self,
@@ -336,9 +340,3 @@ def _model(options: PretrainingOptions, windows: Windows, resumed: StoredModel |
 
 def _nothing(sentence: str) -> None:
     """Say nothing: another process does."""
-
-
-@contextlib.contextmanager
-def _scratch() -> Iterator[Path]:
-    with tempfile.TemporaryDirectory(prefix="dnalm-") as folder:
-        yield Path(folder)

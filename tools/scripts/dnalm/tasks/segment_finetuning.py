@@ -44,8 +44,9 @@ from dnalm.report.plots import Curve, draw_training
 from dnalm.report.provenance import provenance
 from dnalm.tasks.segment_finetuning_data import SIDES, TEST, TRAINING, VALIDATION, SegmentData, read_data
 from dnalm.tasks.segment_finetuning_options import DECISIVE, SegmentFinetuningOptions
+from dnalm.temporary_files import filling, temporary_folder
 
-COLUMNS = ("step", "epoch", "split", "loss", "auprc", "mcc", "learning_rate", "tokens_per_second")
+COLUMNS = ("step", "epoch", "split", "loss", "auprc", "mcc", "learning_rate")
 CALLED = 0.5  # probability from which a base is called in the table of metrics
 REPEATS = 1_000  # resamples of the intervals
 WITH_INTERVALS = ("mcc", "f1", "auprc")
@@ -71,7 +72,7 @@ def finetune(options: SegmentFinetuningOptions) -> None:
     with (
         told_to_end() as interruption,
         whole_or_nothing(outputs, inputs, some_may_lack=True) as partials,
-        tempfile.TemporaryDirectory(prefix="dnalm-") as folder,
+        temporary_folder() as folder,
     ):
         stored = open_model(options.model)
         backbone = load_language_model(stored)
@@ -83,7 +84,7 @@ def finetune(options: SegmentFinetuningOptions) -> None:
                 print(sentence, flush=True)
             resumed = _open_checkpoint(options)
             torch.manual_seed(options.seed)
-            job = _Job(options, stored, data, machine, Path(folder), dict(zip(outputs, partials, strict=True)), resumed)
+            job = _Job(options, stored, data, machine, folder, dict(zip(outputs, partials, strict=True)), resumed)
             print(job.description, flush=True)
             # From here on there is something to keep when the job is told to end.
             interruption.awaited = True
@@ -190,7 +191,8 @@ class _Job:
         best = {name.removeprefix(BEST): tensor for name, tensor in tensors.items() if name.startswith(BEST)}
         if best:
             self._best = self._folder / "best.safetensors"
-            self._write_tensors(self._best, checkpoint, best)
+            with filling(self._folder):
+                self._write_tensors(self._best, checkpoint, best)
         return run, TrainingState(tensors, facts.get("state", {}))
 
     def _write_tensors(self, path: Path, like: StoredModel, tensors: Mapping[str, Tensor]) -> None:
@@ -208,7 +210,8 @@ class _Job:
     def _keep_best(self, scheduled: bool) -> None:
         """Keep the weights as they are now; those of an early end beside the best that a later job goes on with."""
         path = self._folder / ("best.safetensors" if scheduled else "end.safetensors")
-        self._write_model(path.with_suffix(".partial"))
+        with filling(self._folder):
+            self._write_model(path.with_suffix(".partial"))
         path.with_suffix(".partial").replace(path)
         self._best, self._end = (path, None) if scheduled else (self._best, path)
 
