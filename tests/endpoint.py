@@ -198,7 +198,8 @@ class Handler(BaseHTTPRequestHandler):
         if fault.drips != "headers":
             start += b"Content-Type: application/json\r\n\r\n"
         self.wfile.write(start)
-        drop, pause = {"headers": (b"X-Drop: 1\r\n", 0.1), "body": (b" ", 0.1), "no end": (b"1.5," * 65_536, 0.0)}[fault.drips]
+        drops = {"headers": (b"X-Drop: 1\r\n", 0.1), "body": (b" ", 0.1), "no end": (b"1.5," * 65_536, 0.0)}
+        drop, pause = drops[fault.drips]
         while not self.endpoint.closing.wait(pause):
             self.wfile.write(drop)
 

@@ -97,7 +97,9 @@ def test_a_full_temporary_folder_is_told_as_such(tmp_path: Path, capsys: pytest.
             raise OSError(errno.ENOSPC, "full", str(folder / "genome.fa"))
 
     assert run(argument_parser("tool", "A tool."), task, []) == 1
-    assert capsys.readouterr().err.startswith(f"tool: The temporary folder '{tempfile.gettempdir()}' is full; free some")
+    assert capsys.readouterr().err.startswith(
+        f"tool: The temporary folder '{tempfile.gettempdir()}' is full; free some"
+    )
 
 
 IN_A_PROCESS = """
@@ -116,7 +118,9 @@ sys.exit(run(argument_parser("tool", "A tool.", runs_a_model=False), task))
 def run_process(task: str, redirection: str = "", **environment: str) -> "subprocess.CompletedProcess[str]":
     """Run a task in a process whose standard streams a shell has set up."""
     code = IN_A_PROCESS.format(task=textwrap.indent(textwrap.dedent(task), "    "))
-    usual = {name: value for name, value in os.environ.items() if name not in ("DNALM_DEBUG", "TORCHINDUCTOR_CACHE_DIR")}
+    usual = {
+        name: value for name, value in os.environ.items() if name not in ("DNALM_DEBUG", "TORCHINDUCTOR_CACHE_DIR")
+    }
     return subprocess.run(
         ["sh", "-c", f'exec "$0" -c "$1" {redirection}', sys.executable, code],
         env=usual | {"PYTHONPATH": str(REPOSITORY / "scripts")} | environment,
@@ -181,8 +185,8 @@ def test_an_error_while_an_object_is_removed_prints_no_traceback() -> None:
 
 
 @pytest.mark.slow
-def test_libraries_leave_nothing_in_the_temporary_folder(tmp_path: Path) -> None:
-    """transformers imports a part of torch's compiler, which makes the folder of its cache."""
+def test_transformers_leaves_nothing_in_the_temporary_folder(tmp_path: Path) -> None:
+    """It imports a part of torch's compiler, which makes the folder of its cache."""
     done = run_process("import transformers, torch._dynamo.package", TMPDIR=str(tmp_path))
     assert done.returncode == 0, done.stderr
     assert list(tmp_path.iterdir()) == []

@@ -188,10 +188,14 @@ def test_a_temporary_folder_of_a_killed_run_is_removed(temporary: Path) -> None:
     assert names(temporary) == []
 
 
-@pytest.mark.parametrize("error", [OSError(errno.ENOSPC, "full"), OSError(errno.EDQUOT, "quota"), OSError(errno.EFBIG, "")])
+@pytest.mark.parametrize(
+    "error", [OSError(errno.ENOSPC, "full"), OSError(errno.EDQUOT, "quota"), OSError(errno.EFBIG, "")]
+)
 def test_a_full_temporary_folder_is_named(temporary: Path, error: OSError) -> None:
     with (
-        pytest.raises(UserError, match=rf"temporary folder '{temporary}' is full; free some space there, or set TMPDIR"),
+        pytest.raises(
+            UserError, match=rf"temporary folder '{temporary}' is full; free some space there, or set TMPDIR"
+        ),
         filling(temporary),
     ):
         raise error

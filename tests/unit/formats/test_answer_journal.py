@@ -119,7 +119,7 @@ def test_what_is_not_a_regular_file_is_no_journal(tmp_path: Path, kind: str) -> 
         path.mkdir()
     elif kind == "fifo":
         os.mkfifo(path)
-    with pytest.raises(UserError, match="The journal '.*' (is not a regular file|cannot be opened)"):
+    with pytest.raises(UserError, match=r"The journal '.*' (is not a regular file|cannot be opened)"):
         AnswerJournal(path)
     with AnswerJournal(tmp_path / "new") as journal, pytest.raises(UserError, match="is not a regular file; give emb"):
         journal.take_over(path)

@@ -298,7 +298,8 @@ STATUSES: dict[int, type[Exception]] = {
 
 
 @pytest.mark.parametrize(
-    ("status", "body"), [*((status, "list") for status in STATUSES), *((503, body) for body in BODIES if body != "list")]
+    ("status", "body"),
+    [*((status, "list") for status in STATUSES), *((503, body) for body in BODIES if body != "list")],
 )
 def test_the_status_decides_whatever_the_body_is(
     served: Callable[..., ServedModel], endpoint: EndpointServer, status: int, body: str

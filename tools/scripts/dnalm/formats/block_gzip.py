@@ -1,5 +1,6 @@
 """Block-gzip files (BGZF; SAM specification, 4.1), written by htslib, whose failed writes are those of a full disk."""
 
+import contextlib
 import errno
 from pathlib import Path
 from types import TracebackType
@@ -43,15 +44,13 @@ class BlockGzipFile:
         try:
             self._file.close()
         except OSError as error:
-            try:
+            with contextlib.suppress(OSError):
                 self._file.close()  # the first call failed before it closed the file: Python would try it again later
-            except OSError:
-                pass
             raise self._told(error) from error
         finally:
             pysam.set_verbosity(verbosity)
 
     def _told(self, error: OSError) -> OSError:
-        """Return an error with a number: a file of ours that is open cannot be written when its disk is full, or its quota."""
+        """Return an error with a number: an open file of ours cannot be written when its disk, or its quota, is full."""
         number = error.errno or errno.ENOSPC
         return OSError(number, str(error), str(self._path))

@@ -132,10 +132,10 @@ def _is_this_machine(host: str) -> bool:
 
 
 def quoted(text: str, token: str | None) -> str:
-    """Return a text of a server in a short form on one line; '' if a part of the token may be in it.
+    r"""Return a text of a server in a short form on one line; '' if a part of the token may be in it.
 
     Only letters and digits are compared, without their case, both ways round: of the token, of its base64 in all three
-    alignments, and of what stands for its characters in numbers (hexadecimal, percent, `\\u`, `\\x`, `&#`).
+    alignments, and of what stands for its characters in numbers (hexadecimal, percent, `\u`, `\x`, `&#`).
     """
     line = " ".join(text.split())
     short = shown(line, LONGEST_QUOTE)

@@ -1,0 +1,52 @@
+"""Whatever a server sends, a job ends in time and memory: with right vectors and a list of failures, or one sentence."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hostile_answers import behaviours
+
+# One of each kind, and those that were once waited for without an end, or filled the memory.
+SAMPLE = (
+    "status 401 X",
+    "body: NaN",
+    "body: no UTF-8",
+    "body: million lists",
+    "error body: no numbers",
+    "echo: reversed",
+    "echo: zero width",
+    "protocol: two lengths",
+    "protocol: headers for ever",
+    "protocol: numbers for ever",
+    "header: Location: /",
+)
+
+
+def jobs(folder: Path, *names: str) -> list[dict[str, Any]]:
+    """Return what became of the jobs that ask a server with a hostile behaviour, all in a process of little memory."""
+    script = Path(__file__).with_name("hostile_answers.py")
+    only = [part for name in names for part in ("--only", name)]
+    done = subprocess.run([sys.executable, script, *only, folder], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    return [json.loads(line) for line in done.stdout.splitlines()]
+
+
+def check(found: list[dict[str, Any]], count: int) -> None:
+    assert len(found) == 2 * count
+    assert [(line["name"], line["after"], line["wrong"]) for line in found if line["wrong"]] == []
+
+
+@pytest.mark.slow
+def test_some_hostile_answers(tmp_path: Path) -> None:
+    assert set(SAMPLE) < behaviours().keys()
+    check(jobs(tmp_path, *SAMPLE), len(SAMPLE))
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(os.environ.get("DNALM_FUZZ") != "full", reason="minutes; set DNALM_FUZZ=full")
+def test_all_hostile_answers(tmp_path: Path) -> None:
+    check(jobs(tmp_path), len(behaviours()))
