@@ -1,6 +1,6 @@
 """Answers that no inference endpoint should give, and jobs that ask for them: what became of each, in one line of JSON.
 
-    python tests/robustness/hostile_answers.py [--only TEXT] FOLDER
+    python tests/robustness/hostile_answers.py [--only NAME] FOLDER
 
 A server of raw sockets misbehaves from its first answer on, or from its second. Waits and times are shortened; sizes are not,
 and the process may take three gigabytes of memory more than it has when the first job begins.
@@ -82,7 +82,9 @@ ECHOES = {
     "percent": "".join(f"%{ord(x):02x}" for x in TOKEN),
 }
 STATUSES = "201 Created|202 Accepted|203 X|204 No Content|205 X|206 X|226 X|300 X|304 X|400 X|401 X|402 X|403 X|404 X|405 X|406 X"
-STATUSES += "|407 X|408 X|409 X|410 X|413 X|414 X|418 X|422 X|424 X|429 X|451 X|500 X|501 X|502 X|503 X|504 X|511 X|599 X|999 X"
+STATUSES += (
+    "|407 X|408 X|409 X|410 X|413 X|414 X|418 X|422 X|424 X|429 X|451 X|500 X|501 X|502 X|503 X|504 X|511 X|599 X|999 X"
+)
 BODIES = {
     "no JSON": b"{",
     "empty": b"",
@@ -205,9 +207,15 @@ def behaviours() -> dict[str, Behaviour]:
     """Return all of them by their names."""
     found: dict[str, Behaviour] = {f"status {status}": response(b"{}", status) for status in STATUSES.split("|")}
     found |= {f"body: {name}": response(body) for name, body in BODIES.items()}
-    found |= {f"error body: {name}": response(BODIES[name], "503 X") for name in ("no JSON", "null", "number", "no numbers")}
-    found |= {f"error body: {name}": response(BODIES[name], "401 X") for name in ("deep objects", "no UTF-8", "million lists")}
-    found |= {f"estimated time {value}": response(b'{"estimated_time":%s}' % value.encode(), "503 X") for value in WAITS}
+    found |= {
+        f"error body: {name}": response(BODIES[name], "503 X") for name in ("no JSON", "null", "number", "no numbers")
+    }
+    found |= {
+        f"error body: {name}": response(BODIES[name], "401 X") for name in ("deep objects", "no UTF-8", "million lists")
+    }
+    found |= {
+        f"estimated time {value}": response(b'{"estimated_time":%s}' % value.encode(), "503 X") for value in WAITS
+    }
     found |= {f"echo: {name}": error(said) for name, said in ECHOES.items()}
     found |= {f"echo of {status}": error(TOKEN, f"{status} X") for status in (401, 404, 422, 500)}
     found |= {f"protocol: {name}": behaviour for name, behaviour in PROTOCOL.items()}
@@ -239,7 +247,9 @@ def serving(hostile: Behaviour, after: int) -> Iterator[str]:
                 is_good = requests[0] <= after
             if is_good:
                 asked = json.loads(body)["inputs"]
-                connection.sendall(response(json.dumps([GOOD] * (1 if isinstance(asked, str) else len(asked))).encode()))
+                connection.sendall(
+                    response(json.dumps([GOOD] * (1 if isinstance(asked, str) else len(asked))).encode())
+                )
             elif isinstance(hostile, bytes):
                 connection.sendall(hostile)
             else:
@@ -299,8 +309,16 @@ def verdict(found: dict[str, Any], folder: Path) -> str:
     if found["seconds"] > LONGEST:
         return f"it took {found['seconds']:.0f} s"
     if found["code"] == 1:
-        one = found["err"].count("\n") == 1 and found["err"].startswith("dnalm_remote_embed: ") and found["err"].endswith(".\n")
-        return "" if one and not found["files"] else f"no single sentence, or files left: {found['err']!r} {found['files']}"
+        one = (
+            found["err"].count("\n") == 1
+            and found["err"].startswith("dnalm_remote_embed: ")
+            and found["err"].endswith(".\n")
+        )
+        return (
+            ""
+            if one and not found["files"]
+            else f"no single sentence, or files left: {found['err']!r} {found['files']}"
+        )
     if found["code"] != 0 or found["err"]:
         return f"exit code {found['code']}, {found['err']!r}"
     return _accounted(folder)
@@ -334,7 +352,9 @@ def main() -> None:
     huggingface_hub.constants.HF_HUB_OFFLINE = False
     asking.ATTEMPTS, asking.FIRST_WAIT, asking.FAILURES_IN_A_ROW = 2, 0.001, 2
     served.ANSWER_WITHIN, served.WHOLE_ANSWER_WITHIN, bounded_http.ERROR_SECONDS = 1.0, 2.0, 0.5
-    chosen = {name: found for name, found in behaviours().items() if not arguments.only or name in arguments.only}
+    chosen = behaviours()
+    if arguments.only:
+        chosen = {name: chosen[name] for name in arguments.only}
     with serving(b"", 9) as url:  # so that everything is imported
         assert job(url, arguments.folder / "good")["code"] == 0
     for number, (name, hostile) in enumerate(chosen.items()):
@@ -354,7 +374,9 @@ def _jobs(folder: Path, number: int, name: str, hostile: Behaviour) -> None:
         with serving(hostile, after) as url:
             found = job(url, own)
         peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss >> 10
-        print(json.dumps({"name": name, "after": after, "wrong": verdict(found, own), "peak": peak} | found), flush=True)
+        print(
+            json.dumps({"name": name, "after": after, "wrong": verdict(found, own), "peak": peak} | found), flush=True
+        )
 
 
 if __name__ == "__main__":
