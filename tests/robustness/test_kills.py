@@ -67,7 +67,8 @@ TOOLS = [
     Tool(
         "dnalm_import_model",
         f"--config {PUBLISHED}/config.json --weights {PUBLISHED}/model.safetensors "
-        f"--tokenizer-files {PUBLISHED}/vocab.txt --tokenizer-files {PUBLISHED}/tokenizer_config.json --output m --summary s",
+        f"--tokenizer-files {PUBLISHED}/vocab.txt --tokenizer-files {PUBLISHED}/tokenizer_config.json "
+        "--output m --summary s",
         ("m", "s"),
     ),
     Tool("dnalm_predict", f"{WINDOWS} --model {D}/classifier.safetensors --output p {ONE}", ("p",)),
@@ -112,7 +113,7 @@ def start(tool: Tool, folder: Path, url: str) -> "subprocess.Popen[str]":
     command = [sys.executable, str(script), *shlex.split(tool.options.replace("URL", url))]
     environment = os.environ | {"TMPDIR": str(folder.with_name(f"{folder.name} tmp"))}
     pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
-    return subprocess.Popen(command, cwd=folder, env=environment, start_new_session=True, **pipes)  # type: ignore[call-overload, no-any-return]
+    return subprocess.Popen(command, cwd=folder, env=environment, start_new_session=True, **pipes)  # type: ignore[call-overload]
 
 
 def contents(path: Path) -> dict[str, bytes]:

@@ -37,7 +37,7 @@ def run(folder: Path, end: str) -> "subprocess.Popen[str]":
     environment = {"PYTHONPATH": str(REPOSITORY / "scripts")}
     job = subprocess.Popen([sys.executable, "-c", KILLED, folder, end], env=environment, **pipes)  # type: ignore[call-overload]
     assert job.stdout.readline() == "ready\n"
-    return job  # type: ignore[no-any-return]
+    return job
 
 
 def names(folder: Path) -> list[str]:
@@ -142,7 +142,8 @@ def test_a_mark_that_another_run_took_for_a_leftover_is_made_anew(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Between its making and its lock."""
-    lock, taken = fcntl.flock, []
+    lock = fcntl.flock
+    taken: list[str] = []
 
     def late(descriptor: int, operation: int) -> None:
         if not taken:

@@ -155,11 +155,13 @@ def test_a_discarded_journal_is_removed_while_it_is_locked(tmp_path: Path) -> No
 def test_a_journal_that_its_run_removes_while_it_is_opened_is_made_anew(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    lock, removed = fcntl.flock, []
+    lock = fcntl.flock
+    removed: list[Path] = []
 
     def late(descriptor: int, operation: int) -> None:
         if not removed:
-            removed.append((tmp_path / "j").unlink())
+            removed.append(tmp_path / "j")
+            removed[0].unlink()
         lock(descriptor, operation)
 
     monkeypatch.setattr(fcntl, "flock", late)

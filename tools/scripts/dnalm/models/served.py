@@ -192,12 +192,12 @@ class ServedModel:
             NotNow, TooMuch, Refused, BadAnswer, Stop: there is none; nothing else is raised, whatever the server does.
         """
         try:
-            answer = in_time(lambda: self._answer(sequences), WHOLE_ANSWER_WITHIN)
+            answer = in_time(lambda: self._request(sequences), WHOLE_ANSWER_WITHIN)
         except TimeoutError:
             raise NotNow("timeout", f"no whole answer within {WHOLE_ANSWER_WITHIN:g} s") from None
         return read_answer(answer, len(sequences))
 
-    def _answer(self, sequences: Sequence[str]) -> NDArray[Any]:
+    def _request(self, sequences: Sequence[str]) -> NDArray[Any]:
         given: Any = sequences[0] if len(sequences) == 1 else list(sequences)
         try:
             return self._client.feature_extraction(given, model=self.endpoint.url or self.endpoint.model_id)
