@@ -1,6 +1,8 @@
 """What a biologist gets who embeds with a served model, and what leaves the machine for it."""
 
 import base64
+import contextlib
+import errno
 import json
 import os
 import re
@@ -8,7 +10,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import anndata
@@ -388,6 +390,50 @@ def test_a_job_that_ended_early_is_gone_on_with_from_what_it_left(
     whole = anndata.read_h5ad(tmp_path / "whole.h5ad")
     wanted = np.array([pooled_vector(bases) for bases in bases_of(WINDOWS)], dtype=np.float32)
     np.testing.assert_array_equal(whole.X, wanted)
+
+
+def test_a_second_run_with_one_journal_is_refused_before_anything_is_sent(
+    run_remote: Run, endpoint: EndpointServer, tmp_path: Path
+) -> None:
+    where = ("--sequences", WINDOWS, "--endpoint", f"{endpoint.url}/pooled", "--consent", "--output", tmp_path / "out")
+    with AnswerJournal(tmp_path / ".out.journal"):
+        code, _, problem = run_remote(*where)
+    assert code == 1
+    assert f"Another run uses the journal '{tmp_path / '.out.journal'}'; wait until it has ended" in problem
+    assert endpoint.asked == []
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("option", ["--output", "--failed", "--sequences"])
+def test_a_journal_that_is_an_output_or_the_input_is_refused(
+    run_remote: Run, endpoint: EndpointServer, tmp_path: Path, option: str
+) -> None:
+    sequences = fasta(tmp_path / "in.fa", ("a", "ACGT"))
+    named = {"--sequences": sequences, "--output": tmp_path / "out", "--failed": tmp_path / "failed"}
+    where = [part for pair in named.items() for part in pair]
+    code, _, problem = run_remote(
+        *where, "--endpoint", f"{endpoint.url}/pooled", "--consent", "--journal", named[option]
+    )
+    assert (code, endpoint.asked) == (1, [])
+    assert f"The journal '{named[option]}' is also an output or the input; give it another name." in problem
+    assert list(tmp_path.iterdir()) == [sequences]
+
+
+def test_answers_are_kept_until_the_outputs_have_their_names(
+    run_remote: Run, endpoint: EndpointServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    @contextlib.contextmanager
+    def full_disk(*arguments: object) -> Iterator[list[Path]]:
+        yield [tmp_path / "partial"]
+        raise OSError(errno.ENOSPC, "full")
+
+    monkeypatch.setattr(remote_embedding, "whole_or_nothing", full_disk)
+    where = ("--sequences", WINDOWS, "--endpoint", f"{endpoint.url}/pooled", "--consent", "--output", tmp_path / "out")
+    code, _, problem = run_remote(*where)
+    assert code == 1
+    assert "The disk is full" in problem
+    with AnswerJournal(tmp_path / ".out.journal") as journal:
+        assert journal.earlier == 80
 
 
 @pytest.mark.slow
