@@ -1,4 +1,6 @@
+import errno
 import os
+import shutil
 from pathlib import Path
 
 import pytest
@@ -88,6 +90,26 @@ def test_outputs_of_one_run_in_two_folders(tmp_path: Path) -> None:
         for partial in partials:
             partial.write_text("whole")
     assert sorted(path for path in tmp_path.rglob("*") if path.is_file()) == outputs
+
+
+@pytest.mark.parametrize(("number", "kind"), [(errno.EROFS, UserError), (errno.ENOSPC, OSError)])
+def test_a_folder_that_only_seems_writable(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int, kind: type[Exception]
+) -> None:
+    def refuse(*arguments: object) -> int:
+        raise OSError(number, "refused")
+
+    monkeypatch.setattr(os, "open", refuse)
+    with pytest.raises(kind, match="refused"), whole_or_nothing([tmp_path / "a"]):
+        pass
+
+
+def test_a_folder_that_vanishes_does_not_hide_the_error(tmp_path: Path) -> None:
+    (tmp_path / "folder").mkdir()
+    with pytest.raises(RuntimeError), whole_or_nothing([tmp_path / "folder" / "a"]) as (partial,):
+        partial.write_text("half")
+        shutil.rmtree(tmp_path / "folder")
+        raise RuntimeError
 
 
 def test_what_was_written_beside_an_output_is_removed(tmp_path: Path) -> None:

@@ -7,7 +7,6 @@ kernel and the mounted file system: marks of another machine, or of the same one
 """
 
 import contextlib
-import errno
 import fcntl
 import hashlib
 import os
@@ -174,24 +173,23 @@ def _remove_leftovers(folder: Path, place: str) -> None:
             found = os.fstat(descriptor)
             ours = stat.S_ISREG(found.st_mode) and found.st_uid == os.geteuid()
             if ours and _lock(descriptor, wait=False) and _is_at(descriptor, path):
-                with contextlib.suppress(OSError):
-                    _remove(folder, mark[1])
+                _remove(folder, mark[1])
         finally:
             os.close(descriptor)
 
 
 def _remove(folder: Path, part: str) -> None:
-    """Remove all unfinished files of a part, the mark last."""
+    """Remove all unfinished files of a part, the mark last; what cannot be removed is left."""
     mark = f".dnalm.{part}.partial"
-    for entry in list(os.scandir(folder)):
-        if f".{part}.partial" not in entry.name or entry.name == mark:
-            continue
+    try:
+        found = [entry for entry in os.scandir(folder) if f".{part}.partial" in entry.name and entry.name != mark]
+    except OSError:  # the folder itself is gone
+        return
+    for entry in found:
         if entry.is_dir(follow_symlinks=False):
             shutil.rmtree(entry.path, ignore_errors=True)
         else:
-            Path(entry.path).unlink(missing_ok=True)
-    try:
-        (folder / mark).unlink(missing_ok=True)
-    except OSError as error:  # the folder became read-only: nothing can be removed from it
-        if error.errno not in (errno.EACCES, errno.EPERM, errno.EROFS):
-            raise
+            with contextlib.suppress(OSError):
+                Path(entry.path).unlink()
+    with contextlib.suppress(OSError):
+        (folder / mark).unlink()

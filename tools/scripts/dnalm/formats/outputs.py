@@ -28,7 +28,12 @@ def whole_or_nothing(
     except (OSError, RuntimeError) as error:  # links in a circle, names too long, folders that may not be entered
         raise UserError(f"The outputs cannot be written ({error}); choose other names.") from error
     with ExitStack() as stack:
-        parts = {folder: stack.enter_context(unfinished(folder)) for folder in {target.parent for target in targets}}
+        try:
+            parts = {folder: stack.enter_context(unfinished(folder)) for folder in {target.parent for target in targets}}
+        except OSError as error:  # a read-only file system, which looks as if it could be written to
+            if error.errno in DISK_IS_FULL:
+                raise
+            raise UserError(f"The outputs cannot be written ({error}); choose another folder.") from error
         partials = [target.with_name(f".{target.name}.{parts[target.parent]}.partial") for target in targets]
         yield partials
         for partial, target in zip(partials, targets, strict=True):
