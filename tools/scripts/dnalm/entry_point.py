@@ -23,8 +23,6 @@ OBJECTS_BETWEEN_COLLECTIONS = 100_000
 OUT_OF_MEMORY_EXIT_CODE = 137  # what a kernel's kill looks like: Galaxy may resubmit the job with more memory
 UNFORESEEN_EXIT_CODE = 70  # EX_SOFTWARE of sysexits.h: an error of ours. Galaxy takes every code but 0 for an error
 DEBUG = "DNALM_DEBUG"  # environment variable: 1 for the traceback of an unforeseen error
-# In messages of pysam about a failed write, of which it drops the errno.
-FAILED_BLOCK_GZIP = ("BGZFile write failed", "flushing BGZFile", "closing BGZFile")
 
 
 def argument_parser(
@@ -172,7 +170,7 @@ def _said(program: str, error: Exception) -> int | None:
     if isinstance(error, BrokenPipeError):  # whoever read our words has left; nobody is left to tell
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
         return 1
-    if isinstance(error, OSError) and is_disk_full(error):
+    if isinstance(error, OSError) and error.errno in DISK_IS_FULL:
         from dnalm.temporary_files import full_temporary_folder, is_temporary
 
         if error.filename and is_temporary(error.filename):
@@ -180,13 +178,6 @@ def _said(program: str, error: Exception) -> int | None:
         where = f" while writing '{error.filename}'" if error.filename else ""
         return _say(program, f"The disk is full{where}; free some space and run again.")
     return None
-
-
-def is_disk_full(error: OSError) -> bool:
-    """Say whether an error is that of a full disk, also where htslib wrote the file: pysam has no errno for it."""
-    return error.errno in DISK_IS_FULL or (
-        error.errno is None and any(words in str(error) for words in FAILED_BLOCK_GZIP)
-    )
 
 
 def _end(signal_number: int, frame: FrameType | None) -> NoReturn:

@@ -192,9 +192,9 @@ def _is_compressed(path: Path) -> bool:
 def _opened(path: Path, *, compressed: bool) -> Any:
     if not compressed:
         return path.open("wb")
-    import pysam
+    from dnalm.formats.block_gzip import BlockGzipFile
 
-    return pysam.BGZFile(str(path), "wb", None)
+    return BlockGzipFile(path)
 
 
 def _said(line: bytes) -> str:

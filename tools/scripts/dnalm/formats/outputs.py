@@ -29,7 +29,9 @@ def whole_or_nothing(
         raise UserError(f"The outputs cannot be written ({error}); choose other names.") from error
     with ExitStack() as stack:
         try:
-            parts = {folder: stack.enter_context(unfinished(folder)) for folder in {target.parent for target in targets}}
+            parts = {
+                folder: stack.enter_context(unfinished(folder)) for folder in {target.parent for target in targets}
+            }
         except OSError as error:  # a read-only file system, which looks as if it could be written to
             if error.errno in DISK_IS_FULL:
                 raise

@@ -1,7 +1,7 @@
 """A genome: FASTA with indexed access by contig and position."""
 
 import shutil
-import tempfile
+from contextlib import ExitStack, closing
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -12,6 +12,7 @@ from dnalm.errors import DISK_IS_FULL, UserError
 from dnalm.formats.fasta import SequenceRecord, normalised
 from dnalm.formats.inputs import GZIP, damage_told, decompressed, is_block_compressed, open_input
 from dnalm.methods.variant_windows import known_name
+from dnalm.temporary_files import filling, temporary_folder
 
 
 class Reference:
@@ -25,13 +26,11 @@ class Reference:
         with open_input(path, "FASTA file") as file:
             self._in_blocks = is_block_compressed(file, path.name)
             self._packed = not self._in_blocks and file.read(len(GZIP)) == GZIP
-        self._folder = tempfile.TemporaryDirectory(prefix="dnalm-")
-        try:
-            self._fasta = self._open(path)
+        with ExitStack() as stack:
+            self._folder = stack.enter_context(temporary_folder())
+            self._fasta = stack.enter_context(closing(self._open(path)))
             self.lengths = dict(zip(self._fasta.references, self._fasta.lengths, strict=True))
-        except BaseException:
-            self._folder.cleanup()
-            raise
+            self._open_files = stack.pop_all()
 
     def __enter__(self) -> Self:
         return self
@@ -43,8 +42,7 @@ class Reference:
 
     def close(self) -> None:
         """Close the genome and remove its index."""
-        self._fasta.close()
-        self._folder.cleanup()
+        self._open_files.close()
 
     def contig(self, name: str) -> str | None:
         """Return what the genome calls a contig, which may be another usual name of it; None if it has no such."""
@@ -77,8 +75,9 @@ class Reference:
         needed = [index, blocks] if self._in_blocks else [index]
         try:
             if not all(file.is_file() and file.stat().st_mtime >= path.stat().st_mtime for file in needed):
-                index, blocks = (Path(self._folder.name) / f"genome.{suffix}" for suffix in ("fai", "gzi"))
-                pysam.faidx("--fai-idx", str(index), "--gzi-idx", str(blocks), str(plain))
+                index, blocks = (self._folder / f"genome.{suffix}" for suffix in ("fai", "gzi"))
+                with filling(self._folder):
+                    pysam.faidx("--fai-idx", str(index), "--gzi-idx", str(blocks), str(plain))
             return pysam.FastaFile(str(plain), str(index), str(blocks) if self._in_blocks else None)
         except UnicodeDecodeError as error:
             raise UserError(
@@ -93,8 +92,9 @@ class Reference:
 
     def _unpacked(self, path: Path) -> Path:
         """Return a copy that can be read anywhere, beside the index."""
-        unpacked = Path(self._folder.name) / "genome.fa"
+        unpacked = self._folder / "genome.fa"
         with (
+            filling(self._folder),
             open_input(path) as file,
             damage_told(path.name, lambda: "its start"),
             decompressed(file, path.name) as source,

@@ -10,7 +10,6 @@ import os
 import re
 import shutil
 import sys
-import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,8 +19,10 @@ from typing import BinaryIO, Self
 import pysam
 
 from dnalm.errors import UserError, shown
+from dnalm.formats.block_gzip import BlockGzipFile
 from dnalm.formats.inputs import READ_ERRORS, UTF_16, damage_told, decompressed, open_input, read_error
 from dnalm.formats.text_lines import LONGEST_LINE, refuse_endless_header
+from dnalm.temporary_files import filling, temporary_folder
 
 FIXED = ("#CHROM", "POS", "ID", "REF", "ALT", "QUAL", "FILTER", "INFO")
 LEAST_COLUMNS = 5  # up to ALT; what lacks behind is filled with dots
@@ -181,16 +182,18 @@ class VcfReader:
         """Let htslib read the header, and return the names of its INFO fields."""
         verbosity = pysam.set_verbosity(0)
         try:
-            with tempfile.NamedTemporaryFile("w", suffix=".vcf", encoding="utf-8", errors="surrogateescape") as file:
+            with temporary_folder() as folder, filling(folder):
                 # Samples are not needed, and may not be what htslib takes: two of one name, say.
                 columns = "\t".join(self.header[-1].split("\t")[: len(FIXED)])
-                file.write("\n".join([*self.header[:-1], columns]) + "\n")
-                file.flush()
-                with pysam.VariantFile(file.name) as found:
+                text = "\n".join([*self.header[:-1], columns]) + "\n"
+                path = folder / "header.vcf"
+                path.write_bytes(text.encode("utf-8", "surrogateescape"))
+                with pysam.VariantFile(str(path)) as found:
                     return set(found.header.info)
         except (OSError, ValueError) as error:
+            reason = re.sub(r"b?'[^']*header\.vcf'", f"'{self.path.name}'", str(error))
             raise UserError(
-                f"The header of '{self.path.name}' is no VCF header ({shown(error)}); mend it, or remove it."
+                f"The header of '{self.path.name}' is no VCF header ({shown(reason)}); mend it, or remove it."
             ) from error
         finally:
             pysam.set_verbosity(verbosity)
@@ -271,7 +274,7 @@ class VcfWriter:
     def __init__(
         self, path: Path, header: Sequence[str], fields: Sequence[InfoField], notes: Mapping[str, str]
     ) -> None:
-        self._file = pysam.BGZFile(str(path), "wb", None)
+        self._file = BlockGzipFile(path)
         added = [*(field.line for field in fields), *(f"##{key}={text}" for key, text in notes.items())]
         self._write("\n".join([*header[:-1], *added, header[-1]]))
 
@@ -295,8 +298,8 @@ def can_be_indexed(path: Path) -> bool:
     """Say whether tabix can index a block-gzip-compressed VCF: neither one that is not sorted, nor positions above 2^29."""
     verbosity = pysam.set_verbosity(0)
     try:
-        with tempfile.TemporaryDirectory(prefix="dnalm-") as folder:
-            index = str(Path(folder) / "index.tbi")
+        with temporary_folder() as folder:
+            index = str(folder / "index.tbi")
             pysam.tabix_index(str(path), preset="vcf", index=index, keep_original=True, force=True)
     except OSError:
         return False

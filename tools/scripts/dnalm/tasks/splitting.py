@@ -145,9 +145,9 @@ def _leave_compressed_if_indexed(folder: Path) -> None:
 def _opened(path: Path) -> Any:
     if path.suffix != ".gz":
         return path.open("wb")
-    import pysam
+    from dnalm.formats.block_gzip import BlockGzipFile
 
-    return pysam.BGZFile(str(path), "wb", None)
+    return BlockGzipFile(path)
 
 
 def _source(options: SplittingOptions) -> Source:
