@@ -88,7 +88,7 @@ def test_an_index_may_not_leave_its_folder(model_folder: ModelFolder, tmp_path: 
         ({"config.json": "{}", "pytorch_model.bin": "pickle"}, "only pickled weights"),
         ({"config.json": "[]"}, "is no JSON object"),
         ({"config.json": "{"}, "is no JSON"),
-        ({}, "config.json' of a model is missing"),
+        ({}, r"config.json' of a model cannot be read \(No such file or directory\)"),
     ],
 )
 def test_a_folder_that_is_no_model_is_refused(tmp_path: Path, content: dict[str, str], sentence: str) -> None:

@@ -134,7 +134,7 @@ REFUSED: dict[str, tuple[str, Change, str]] = {
     "endless labels": ("bert", lambda config, tensors: config.update(num_labels=10**9), "over 100,000 labels"),
     "endless list": ("gpt2", lambda config, tensors: config.update(n_layer=10**9), "n_layer = 1,000,000,000"),
     "deep": ("bert", lambda config, tensors: config.update(a={"b": {"c": {"d": {"e": {}}}}}), "nested too deep"),
-    "no heads": ("bert", lambda config, tensors: config.update(num_attention_heads=0), "cannot be loaded"),
+    "no heads": ("bert", lambda config, tensors: config.update(num_attention_heads=0), "num_attention_heads = 0"),
     "uneven heads": ("llama", lambda config, tensors: config.update(num_attention_heads=3), "model 'changed'"),
     "negative": ("llama", lambda config, tensors: config.update(hidden_size=-32), "model 'changed'"),
     "negative heads": (
@@ -144,7 +144,7 @@ REFUSED: dict[str, tuple[str, Change, str]] = {
     ),
     "negative window": ("mixtral", lambda config, tensors: config.update(sliding_window=-1), "sliding_window = -1"),
     "negative choice": ("mixtral", lambda config, tensors: config.update(num_experts_per_tok=-1), "per_tok = -1"),
-    "no layers": ("bert", lambda config, tensors: config.update(num_hidden_layers=0), "is unknown"),
+    "no layers": ("bert", lambda config, tensors: config.update(num_hidden_layers=0), "num_hidden_layers = 0"),
     "no positions": ("bert", lambda config, tensors: config.update(max_position_embeddings=1), "has the shape"),
     "odd activation": ("bert", lambda config, tensors: config.update(hidden_act="foo"), "cannot be loaded"),
     "quantised": ("bert", lambda config, tensors: config.update(quantization_config={"bits": 4}), "is quantised"),

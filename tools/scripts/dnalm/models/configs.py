@@ -1,11 +1,14 @@
 """Reading a model's config.json: sizes that cannot be are refused before memory or time is spent on them."""
 
+import math
 import re
 from collections.abc import Iterator, Mapping
 from typing import Any
 
 from dnalm.errors import UserError, shown
+from dnalm.models.json_files import is_finite
 from dnalm.models.model_file import StoredModel
+from dnalm.models.tokenizers import tokenizer_from_files
 
 MOST_LABELS = 100_000
 DEEPEST_CONFIG = 4
@@ -16,6 +19,14 @@ SEGMENT_WINDOW = "segment_window"  # of segmenters that were made here
 NAMES_OF_LABELS = ("id2label", "label2id")  # may be called like a size
 # A negative number stands for "none" in other keys, such as ids.
 NEVER_NEGATIVE = re.compile(r"(num|n)_.*|.*(_size|_heads|_layers|_window|_per_tok)")
+# A number of these is a length or a count of something that there must be; of max_window_layers there may be none.
+AT_LEAST_ONE = re.compile(r"(num|n)_.*|.*(_size|_heads|_layers|_window|_per_tok|_dim|_positions|_embeddings)")
+MAY_BE_NOTHING = ("max_window_layers", "num_labels", "tie_word_embeddings")
+EPSILON = re.compile(r".*_eps(ilon)?")
+# What decides over untrained weights only.
+HARMLESS = re.compile(r"initializer_.*")
+# Of transformers: those that cannot run without the number of a pad token, and of them those that count positions from it.
+NEED_A_PAD = ("esm", "modernbert", "modernbert-decoder", "roberta")
 
 
 def refuse_absurd_sizes(stored: StoredModel) -> None:
@@ -41,6 +52,63 @@ def refuse_absurd_sizes(stored: StoredModel) -> None:
     labels = [stored.config.get("num_labels"), *(stored.config.get(key) for key in NAMES_OF_LABELS)]
     if any((value if isinstance(value, int) else len(value or ())) > MOST_LABELS for value in labels):
         raise UserError(f"The config of the model '{stored.name}' has over {MOST_LABELS:,} labels; use intact files.")
+
+
+def refuse_unfit_numbers(name: str, config: Mapping[str, Any], usual: Mapping[str, Any]) -> None:
+    """Refuse numbers with which a model would be built and then fail, or give nothing but NaN.
+
+    Args:
+        name: what people call the model.
+        config: all settings, as its architecture's code understands them.
+        usual: the architecture's own defaults. What these lack, no code reads; where they have 0 or null, so may a config.
+    """
+    for key, value in config.items():
+        if key not in usual:
+            continue
+        if EPSILON.fullmatch(key):
+            fits, needed = _is_number(value) and 0 < value < math.inf, "a positive number"
+        elif AT_LEAST_ONE.fullmatch(key) and key not in MAY_BE_NOTHING and type(usual[key]) in (int, type(None)):
+            fits, needed = _is_number(value) and value >= min(usual[key] or 1, 1), "a size of 1 or more"
+            fits = fits or value == usual[key]
+        else:
+            fits, needed = HARMLESS.fullmatch(key) is not None or is_finite(value), "a finite number"
+        if not fits:
+            raise UserError(
+                f"The config of the model '{name}' has {shown(key)} = {shown(value)}, where {needed} is needed. "
+                "Fix its config.json, or download it again."
+            )
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and not math.isnan(value)
+
+
+def fitting_pad(stored: StoredModel) -> int | None:
+    """Return the number of the pad token of a model of transformers: the config's, if there is such a token.
+
+    Otherwise the tokenizer's where the architecture cannot do without; what is padded is masked, so that any token will do.
+
+    Raises:
+        UserError: the architecture counts positions from the pad token, which the config must then name.
+    """
+    config = stored.config
+    pad, vocabulary_size = config.get("pad_token_id"), config.get("vocab_size")
+    missing = pad is None and "pad_token_id" in config
+    too_large = isinstance(pad, int) and isinstance(vocabulary_size, int) and pad >= vocabulary_size
+    kind = config.get("model_type")
+    if not missing and not too_large and (pad is not None or kind != "esm"):
+        return pad
+    if kind not in NEED_A_PAD:
+        return None
+    tokenizers_pad = tokenizer_from_files(stored.tokenizer).pad_id
+    if kind == "roberta" or (kind == "esm" and config.get("position_embedding_type", "absolute") == "absolute"):
+        names = "" if tokenizers_pad is None else f"; its tokenizer's is {tokenizers_pad}"
+        raise UserError(
+            f"The config of the model '{stored.name}' has pad_token_id = {shown(pad)}, which is none of its tokens, and "
+            f"positions are counted from it. Set it to what the model was trained with{names}."
+        )
+    has_it = tokenizers_pad is not None and isinstance(vocabulary_size, int) and tokenizers_pad < vocabulary_size
+    return tokenizers_pad if has_it else 0
 
 
 def size(stored: StoredModel, key: str, *, divides: str | None = None, most: int = LARGEST_SIZE) -> int:

@@ -8,21 +8,19 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from dnalm.errors import UserError, shown
+from dnalm.errors import UserError
 from dnalm.models import scgpt
+from dnalm.models.failures import running
 from dnalm.models.heads import Classifier, is_classifier, load_classifier
 from dnalm.models.language_model import LanguageModel, NoLanguageModelHead
-from dnalm.models.model_file import StoredModel
-from dnalm.models.registry import is_segmenter, load_language_model, load_segmenter
+from dnalm.models.model_file import BUFFERS, StoredModel
+from dnalm.models.registry import PROBE, is_segmenter, load_language_model, load_segmenter
 from dnalm.models.segmenter import Segmenter
 from dnalm.models.tokenizers import Encoding
 
-# Stored beside the parameters by some versions.
-BUFFERS = ("position_ids", "inv_freq")
 DECODERS = ("decoder.weight", "lm_head.weight", "embed_out.weight")
 SAMPLE_BASES, PROBED_BASES = 3_000, 480
 BINS = 50  # of the values of a cell that is tried
-PROBE = "ACGTTGCAAGGCTTACCGATATCGGCTAAGCTTACGGATCCAGTCAN"
 
 
 def describe(stored: StoredModel) -> dict[str, str]:
@@ -48,7 +46,7 @@ def _facts(stored: StoredModel) -> dict[str, str]:
             {"classify": "classifier", "multilabel": "multi-label classifier", "regress": "regressor"}[classifier.task]
         )
     sample = _random_bases(SAMPLE_BASES)
-    parameters = {name: info for name, info in stored.tensors.items() if not name.endswith(BUFFERS)}
+    parameters = {name: info for name, info in stored.tensors.items() if not BUFFERS.search(name)}
     tied = _tied(stored, model.vocabulary_size)
     count = sum(int(np.prod(info.shape)) for name, info in parameters.items() if name not in tied)
     context = model.context_length
@@ -105,13 +103,8 @@ def _try_segmenter(stored: StoredModel) -> Segmenter:
     model = load_segmenter(stored)
     multiple, least = model.window.multiple, max(model.window.least, PROBED_BASES)
     bases = min(-(-least // multiple) * multiple, model.window.most)
-    try:
-        with torch.inference_mode():
-            probabilities = model.probabilities([_random_bases(bases)])
-    except MemoryError:
-        raise
-    except Exception as error:  # whatever a strange config brings torch to
-        raise _cannot_run(stored, error) from error
+    with torch.inference_mode():
+        probabilities = model.probabilities([_random_bases(bases)])
     _refuse_senseless(stored, [probabilities], probabilities)
     return model
 
@@ -134,20 +127,11 @@ def _try_language_model(stored: StoredModel) -> LanguageModel:
             f"{model.vocabulary_size} tokens; use a model with its own tokenizer."
         )
     ids = torch.from_numpy(_probe(model).ids)[None]
-    try:
-        with torch.inference_mode():
-            states = model.hidden_states(ids, None, range(len(model.layers) + 1))
-            numbers = [*states, *([model.logits(ids, None)] if model.with_head is not None else [])]
-    except MemoryError:
-        raise
-    except Exception as error:  # whatever a strange config brings transformers or torch to
-        raise _cannot_run(stored, error) from error
+    with torch.inference_mode():
+        states = model.hidden_states(ids, None, range(len(model.layers) + 1))
+        numbers = [*states, *([model.logits(ids, None)] if model.with_head is not None else [])]
     _refuse_senseless(stored, numbers, states[-1])
     return model
-
-
-def _cannot_run(stored: StoredModel, error: Exception) -> UserError:
-    return UserError(f"The model '{stored.name}' cannot run a sequence ({shown(error, 200)}); use intact files.")
 
 
 def _refuse_senseless(stored: StoredModel, numbers: Sequence[Tensor], last: Tensor) -> None:
@@ -179,13 +163,8 @@ def try_classifier(stored: StoredModel) -> Classifier | None:
     classifier = load_classifier(stored)
     encoding = _probe(classifier.model)
     ids, weights = torch.from_numpy(encoding.ids)[None], torch.from_numpy(~encoding.special)[None].float()
-    try:
-        with torch.inference_mode():
-            logits = classifier.logits(ids, None, weights)
-    except MemoryError:
-        raise
-    except Exception as error:  # whatever a strange config brings transformers or torch to
-        raise _cannot_run(stored, error) from error
+    with torch.inference_mode():
+        logits = classifier.logits(ids, None, weights)
     _refuse_infinite(stored, [logits])
     return classifier
 
@@ -218,7 +197,7 @@ def try_cell_model(stored: StoredModel) -> scgpt.CellModel:
     genes = [number for number in range(len(model.vocabulary)) if number not in (model.pad_id, model.cls_id)][:BINS]
     ids = torch.tensor([[model.cls_id, *genes]])
     values = torch.tensor([[model.no_value, *range(1, len(genes) + 1)]])
-    with torch.inference_mode():
+    with torch.inference_mode(), running(stored.name):
         cell, states = model.module(ids, values), model.module.hidden_states(ids, values)
     if not bool(torch.isfinite(cell).all()) or not bool(states[-1].std() > 0):
         raise UserError(

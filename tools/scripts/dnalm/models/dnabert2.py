@@ -18,7 +18,7 @@ from torch.nn import functional
 from dnalm.errors import UserError
 from dnalm.models.configs import epsilon, refuse_absurd_sizes, refuse_other_settings, size
 from dnalm.models.language_model import HiddenStates, LanguageModel, Logits
-from dnalm.models.model_file import StoredModel
+from dnalm.models.model_file import BUFFERS, StoredModel
 from dnalm.models.tokenizers import Tokenizer, tokenizer_from_files
 from dnalm.models.weights import fill, initialise
 
@@ -26,7 +26,7 @@ NAME = "dnabert-2"
 HEADS = ("cls.",)
 TIED = "cls.predictions.decoder.weight"
 # The published file has no pooler (its code makes one at random); DNABERT-S has one that embeddings do not use.
-UNUSED_TENSORS = re.compile(r"position_ids$|pooler\.|^cls\.predictions\.decoder\.weight$")
+UNUSED_TENSORS = re.compile(rf"{BUFFERS.pattern}|pooler\.|^cls\.predictions\.decoder\.weight$")
 KNOWN_SETTINGS = {"hidden_act": "gelu", "is_decoder": False, "tie_word_embeddings": True}
 HEAD_EPSILON = 1e-12  # of the head's norm, whatever the config says of the others
 # Position biases have no limit, but their memory grows with the square of the tokens (here 0.8 GB): about 28,000 bases.

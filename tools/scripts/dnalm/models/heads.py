@@ -20,6 +20,7 @@ from torch import Tensor, nn
 
 from dnalm.errors import UserError
 from dnalm.models import transformers_names
+from dnalm.models.failures import loading, running
 from dnalm.models.head_config import (
     BIAS,
     PROBLEM_TYPES,
@@ -36,7 +37,13 @@ from dnalm.models.head_config import (
 )
 from dnalm.models.language_model import LanguageModel, Logits
 from dnalm.models.model_file import StoredModel, write_model_file
-from dnalm.models.registry import load_language_model, loading, made_trainable, published_config, published_tensors
+from dnalm.models.registry import (
+    check_runs,
+    load_language_model,
+    made_trainable,
+    published_config,
+    published_tensors,
+)
 from dnalm.models.weights import INITIAL_DEVIATION
 
 if TYPE_CHECKING:
@@ -93,7 +100,8 @@ class Classifier:
             weights: 1 for a token that covers bases, 0 for special tokens and padding, same shape; a pooled head needs
                 it, a published one does not look at it.
         """
-        found: Tensor = self.module(input_ids=input_ids, attention_mask=attention_mask, weights=weights).logits
+        with running(self.model.stored.name):
+            found: Tensor = self.module(input_ids=input_ids, attention_mask=attention_mask, weights=weights).logits
         return found.float()
 
     def of_vectors(self, vectors: Tensor) -> Tensor:
@@ -159,7 +167,7 @@ def is_classifier(stored: StoredModel) -> bool:
     Raises:
         UserError: its architecture is unknown, or its config absurd.
     """
-    with loading(stored):
+    with loading(stored.name):
         return has_head(stored.config) or _is_published_classifier(stored)
 
 
@@ -199,7 +207,7 @@ def load_classifier(stored: StoredModel) -> Classifier:
         raise NoClassifier(stored.name)
     from dnalm.models import transformers_native
 
-    with loading(stored):
+    with loading(stored.name):
         found = transformers_native.load_sequence_classifier(stored)
     if found is None:
         raise NoClassifier(stored.name)
@@ -217,6 +225,7 @@ def new_classifier(stored: StoredModel, facts: HeadFacts, seed: int) -> Classifi
     """
     check_facts(facts, stored.name)
     model = load_language_model(stored)
+    check_runs(model)
     module = PooledClassifier(model.backbone, model.hidden_size, len(facts.labels)).eval().requires_grad_(False)
     generator = torch.Generator().manual_seed(seed)
     module.classifier.weight.normal_(std=INITIAL_DEVIATION, generator=generator)

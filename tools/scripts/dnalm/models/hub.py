@@ -104,7 +104,9 @@ def licence_of_card(card: Mapping[str, Any]) -> str | None:
     said = card.get("license")
     if said == "other":
         said = card.get("license_name") or said
-    text = ", ".join(map(str, said)) if isinstance(said, list) else str(said or "")
+    # A card of a few lines can name lists of lists without an end.
+    names = [name for name in (said if isinstance(said, list) else [said]) if isinstance(name, str | int | float)]
+    text = ", ".join(map(str, names))
     return spelled(shown(" ".join(text.split()))) or None
 
 

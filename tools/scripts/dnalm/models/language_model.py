@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
 from dnalm.errors import UserError
+from dnalm.models.failures import running
 from dnalm.models.model_file import StoredModel
 from dnalm.models.tokenizers import Encoding, Tokenizer
 
@@ -148,14 +149,15 @@ class LanguageModel:
             self.layers[number].register_forward_pre_hook(keep(number), with_kwargs=True)
             for number in set(layers) - {len(self.layers)}
         ]
-        try:
-            last = self.backbone(input_ids=input_ids, attention_mask=attention_mask).last_hidden_state
-            found[len(self.layers)] = last
-        except _Reached:
-            pass
-        finally:
-            for hook in hooks:
-                hook.remove()
+        with running(self.stored.name):
+            try:
+                last = self.backbone(input_ids=input_ids, attention_mask=attention_mask).last_hidden_state
+                found[len(self.layers)] = last
+            except _Reached:
+                pass
+            finally:
+                for hook in hooks:
+                    hook.remove()
         return [found[number] for number in layers]
 
     def attention_maps(
@@ -191,7 +193,8 @@ class LanguageModel:
             return hook
 
         hooks = [own[number].register_forward_pre_hook(keep(number)) for number in set(layers)]
-        self._run_to_the_highest(hooks, input_ids, attention_mask)
+        with running(self.stored.name):
+            self._run_to_the_highest(hooks, input_ids, attention_mask)
         return [found[layer] for layer in layers]
 
     @property
@@ -235,11 +238,12 @@ class LanguageModel:
                 for number in set(layers)
                 for module in self.layers[number].modules()
             ]
-            self._run_to_the_highest(hooks, input_ids, attention_mask)
-            if found.keys() >= set(layers):
-                return [found[layer] for layer in layers]
-            maps = backbone(input_ids, attention_mask=attention_mask, output_attentions=True).attentions
-            return [chosen(layer, maps[layer]) for layer in layers]
+            with running(self.stored.name):
+                self._run_to_the_highest(hooks, input_ids, attention_mask)
+                if found.keys() >= set(layers):
+                    return [found[layer] for layer in layers]
+                maps = backbone(input_ids, attention_mask=attention_mask, output_attentions=True).attentions
+                return [chosen(layer, maps[layer]) for layer in layers]
         finally:
             backbone.set_attn_implementation(usual)
 
@@ -263,7 +267,8 @@ class LanguageModel:
         """
         assert self.with_head is not None
         if at is None:
-            logits: Tensor = self.with_head(input_ids=input_ids, attention_mask=attention_mask).logits
+            with running(self.stored.name):
+                logits: Tensor = self.with_head(input_ids=input_ids, attention_mask=attention_mask).logits
             return logits
 
         def choose(backbone: nn.Module, args: tuple[Tensor, ...], output: Any) -> Any:
@@ -276,7 +281,8 @@ class LanguageModel:
 
         hook = self.backbone.register_forward_hook(choose)
         try:
-            chosen_logits: Tensor = self.with_head(input_ids=input_ids, attention_mask=attention_mask).logits
+            with running(self.stored.name):
+                chosen_logits: Tensor = self.with_head(input_ids=input_ids, attention_mask=attention_mask).logits
         finally:
             hook.remove()
         return chosen_logits
@@ -289,7 +295,8 @@ class LanguageModel:
         Args:
             input_ids: shape (batch, tokens), nothing padded.
         """
-        cache: Cache = self.backbone(input_ids=input_ids, use_cache=True).past_key_values
+        with running(self.stored.name):
+            cache: Cache = self.backbone(input_ids=input_ids, use_cache=True).past_key_values
         return cache
 
     def logits_behind(self, input_ids: Tensor, cache: Cache) -> Tensor:
@@ -300,7 +307,8 @@ class LanguageModel:
             cache: what the same rows have read before; it is changed.
         """
         assert self.with_head is not None
-        logits: Tensor = self.with_head(input_ids=input_ids, past_key_values=cache, use_cache=True).logits
+        with running(self.stored.name):
+            logits: Tensor = self.with_head(input_ids=input_ids, past_key_values=cache, use_cache=True).logits
         return logits
 
     def next_logits(self, input_ids: Tensor, cache: Cache | None = None) -> tuple[Tensor, Cache]:
@@ -316,7 +324,8 @@ class LanguageModel:
             Logits of shape (batch, vocabulary size), and the cache.
         """
         assert self.with_head is not None
-        output = self.with_head(input_ids=input_ids, past_key_values=cache, use_cache=True, logits_to_keep=1)
+        with running(self.stored.name):
+            output = self.with_head(input_ids=input_ids, past_key_values=cache, use_cache=True, logits_to_keep=1)
         return output.logits[:, -1], output.past_key_values
 
     def head_norm(self, input_ids: Tensor, attention_mask: Tensor | None) -> Tensor:

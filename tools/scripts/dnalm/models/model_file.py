@@ -11,6 +11,7 @@ The official writer pads behind the JSON instead, which Galaxy's sniffer refuses
 
 import hashlib
 import json
+import re
 import struct
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
@@ -22,6 +23,7 @@ import torch
 from safetensors import safe_open
 
 from dnalm.errors import UserError, printable, shown
+from dnalm.models.json_files import parse_json
 
 LAYOUT_VERSION = "1"
 LARGEST_HEADER = 100_000_000  # bytes; the official reader's own limit
@@ -41,6 +43,16 @@ DTYPES = {
 }
 NAMES_OF_DTYPES = {dtype: name for name, dtype in DTYPES.items()}
 TRAINING_PREFIX = "training."
+# Stored by some versions of transformers, recomputed by all: positions, token types, rotary frequencies, and the causal
+# masks of GPT-2 and GPT-NeoX, which in half precision hold infinity.
+BUFFERS = re.compile(
+    r"(^|\.)(position_ids|token_type_ids|inv_freq|cos_cached|sin_cached)$|"
+    r"(^|\.)(attn|attention|crossattention)\.(bias|masked_bias)$"
+)
+# What peft calls the tensors of an adapter, and the weights of the layer around which it lies.
+ADAPTER = re.compile(
+    r"(^|\.)(lora_(A|B|E|embedding_A|embedding_B|magnitude_vector)|ia3_l|hada_w\d_[ab]|base_layer)(\.|$)"
+)
 KINDS_OF_METADATA = {
     "config": dict,
     "tokenizer": dict,
@@ -50,6 +62,8 @@ KINDS_OF_METADATA = {
     "provenance": dict,
     "training": dict,
 }
+# As in published files, where a number that nothing reads may be infinite.
+MAY_BE_INFINITE = ("config", "tokenizer")
 ORIGIN = "dnalm_origin"
 KINDS_OF_ORIGIN = {"licence": str, "labels": list, "provenance": dict}
 
@@ -101,7 +115,7 @@ class StoredModel:
                     if name in wanted:
                         weights[name] = file.get_tensor(name)
         for name, tensor in weights.items():
-            if not is_finite(tensor):
+            if not BUFFERS.search(name) and not is_finite(tensor):
                 raise UserError(
                     f"The model '{self.name}' has NaN or infinite weights in '{name}'; use an intact model."
                 )
@@ -125,7 +139,7 @@ class StoredModel:
                 digests.append(hashlib.file_digest(file, "sha256").hexdigest())
         if self.is_one_file:
             return digests[0]
-        whole = _canonical_json([digests, self.config, self.tokenizer])
+        whole = _canonical_json([digests, self.config, self.tokenizer], infinite=True)
         return hashlib.sha256(whole.encode("utf-8", "surrogatepass")).hexdigest()
 
 
@@ -154,8 +168,8 @@ def write_model_file(
     metadata = {
         "format": "pt",
         "dnalm": LAYOUT_VERSION,
-        "config": _canonical_json(config),
-        "tokenizer": _canonical_json(tokenizer),
+        "config": _canonical_json(config, infinite=True),
+        "tokenizer": _canonical_json(tokenizer, infinite=True),
         "name": _canonical_json(name),
         "provenance": _canonical_json(provenance or {}),
     }
@@ -184,8 +198,8 @@ def read_origin(metadata: Mapping[str, str], path: Path) -> dict[str, Any]:
     if ORIGIN not in metadata:
         return {}
     try:
-        said = json.loads(metadata[ORIGIN])
-    except (ValueError, RecursionError) as error:
+        said = parse_json(metadata[ORIGIN])
+    except ValueError as error:
         raise _damaged(path, f"its metadata '{ORIGIN}' is no JSON") from error
     if not isinstance(said, dict) or not all(
         isinstance(value, KINDS_OF_ORIGIN.get(key, ())) for key, value in said.items()
@@ -284,6 +298,13 @@ def read_header(path: Path) -> tuple[dict[str, str], dict[str, TensorInfo]]:
     if not isinstance(metadata, dict) or not all(isinstance(value, str) for value in metadata.values()):
         raise _damaged(path, "its metadata are not all text")
     tensors = {name: _tensor_info(path, name, entry) for name, entry in header.items()}
+    if adapted := next(
+        (name for name in tensors if not name.startswith(TRAINING_PREFIX) and ADAPTER.search(name)), None
+    ):
+        raise UserError(
+            f"The weights '{path.name}' hold an adapter that is not merged (tensor '{shown(adapted)}'). Merge it into its "
+            "base model (peft: merge_and_unload, then save_pretrained), and use that."
+        )
     if not 0 < len(tensors) <= MOST_TENSORS:
         raise _damaged(path, f"it holds {len(tensors):,} tensors")
     position = 0
@@ -320,7 +341,7 @@ def _are_counts(values: object) -> bool:
 
 
 def _json_object(raw: bytes, path: Path) -> dict[str, Any]:
-    def without_duplicates(pairs: Iterable[tuple[str, Any]]) -> dict[str, Any]:
+    def without_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
         found: dict[str, Any] = {}
         for key, value in pairs:
             if key in found:
@@ -331,8 +352,8 @@ def _json_object(raw: bytes, path: Path) -> dict[str, Any]:
     try:
         if not raw.startswith(b"{"):
             raise ValueError
-        header = json.loads(raw.decode("utf-8"), object_pairs_hook=without_duplicates)
-    except (ValueError, RecursionError) as error:
+        header = parse_json(raw.decode("utf-8"), pairs=without_duplicates)
+    except ValueError as error:
         raise _damaged(path, "its header is no JSON") from error
     if not isinstance(header, dict):
         raise _damaged(path, "its header is no JSON object")
@@ -341,8 +362,8 @@ def _json_object(raw: bytes, path: Path) -> dict[str, Any]:
 
 def _metadata_json(metadata: Mapping[str, str], key: str, path: Path) -> Any:
     try:
-        value = json.loads(metadata[key])
-    except (ValueError, RecursionError) as error:
+        value = parse_json(metadata[key], infinite=key in MAY_BE_INFINITE)
+    except ValueError as error:
         raise _damaged(path, f"its metadata '{key}' is no JSON") from error
     if not isinstance(value, KINDS_OF_METADATA[key]):
         raise _damaged(path, f"its metadata '{key}' is no {KINDS_OF_METADATA[key].__name__}")
@@ -353,9 +374,9 @@ def _damaged(path: Path, how: str) -> UserError:
     return UserError(f"The model file '{path.name}' is damaged or no model file: {how}; use an intact model file.")
 
 
-def _canonical_json(value: object) -> str:
+def _canonical_json(value: object, *, infinite: bool = False) -> str:
     def encode(ensure_ascii: bool) -> str:
-        return json.dumps(value, sort_keys=True, ensure_ascii=ensure_ascii, separators=(",", ":"), allow_nan=False)
+        return json.dumps(value, sort_keys=True, ensure_ascii=ensure_ascii, separators=(",", ":"), allow_nan=infinite)
 
     text = encode(ensure_ascii=False)
     try:

@@ -17,14 +17,14 @@ from torch.nn import functional
 from dnalm.errors import UserError, shown
 from dnalm.models.configs import epsilon, refuse_absurd_sizes, refuse_other_settings, size
 from dnalm.models.language_model import HiddenStates, LanguageModel, Logits
-from dnalm.models.model_file import StoredModel
+from dnalm.models.model_file import BUFFERS, StoredModel
 from dnalm.models.tokenizers import Tokenizer, tokenizer_from_files
 from dnalm.models.weights import fill, initialise
 
 NAME = "nucleotide-transformer-v2"
 HEADS = ("lm_head.",)
 # Published files carry a position table that rotary positions do not use, and the protein models' contact head.
-UNUSED_TENSORS = re.compile(r"position_ids$|position_embeddings\.weight$|inv_freq$|contact_head\.")
+UNUSED_TENSORS = re.compile(rf"{BUFFERS.pattern}|position_embeddings\.weight$|contact_head\.")
 KNOWN_SETTINGS = {
     "position_embedding_type": "rotary",
     "emb_layer_norm_before": False,

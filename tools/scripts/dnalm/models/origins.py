@@ -1,6 +1,8 @@
 """Where a model is installed from, the hub or a folder on the server, and which of its files make the model."""
 
 import json
+import os
+import re
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -10,16 +12,18 @@ from huggingface_hub.repocard import metadata_load
 
 from dnalm.errors import UserError, shown
 from dnalm.models.hub import HubModel, download, licence_of_card
+from dnalm.models.json_files import LARGEST_TEXT_FILE
 from dnalm.models.model_file import StoredModel, read_header
 from dnalm.models.pickled_weights import convert
 from dnalm.models.registry import is_known, refuse_unknown_architecture, with_config_of_tensors
 from dnalm.models.sources import (
-    LARGEST_TEXT_FILE,
+    LARGEST_NOTE,
     LAYOUTS,
     ORIGIN_FILE,
     folder_name,
     read_json_object,
     read_origin,
+    refuse_adapter,
     shard_names,
     snapshot_folder,
 )
@@ -28,6 +32,10 @@ CONFIG, CARD = "config.json", "README.md"
 WEIGHTS, JAX_WEIGHTS = "model.safetensors", ".joblib"
 PICKLED_WEIGHTS = ("pytorch_model.bin", "best_model.pt")  # the second is scGPT's
 INDEX = ".index.json"
+LARGEST_CARD = 10_000_000  # bytes
+LONGEST_NAME = 200  # letters
+# Of a note or of a snapshot's folder: it becomes a part of a path and of a row of the data table.
+REVISION = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
 
 
 class Origin(Protocol):
@@ -90,20 +98,47 @@ class FolderOrigin:
             raise UserError(f"The folder '{shown(path, 300)}' cannot be read ({error.strerror}); check it.") from error
         in_cache = self._folder.parent.name == "snapshots"
         self._root = self._folder.parents[1].resolve() if in_cache else self._folder.resolve()
-        known = read_origin(self._folder)
-        self.name = known.get("name", folder_name(self._root))
+        self.name = shown(folder_name(self._root), LONGEST_NAME)
+        known = read_origin(self._folder) if self._own_file(ORIGIN_FILE, LARGEST_NOTE) else {}
+        self.name = shown(known.get("name", self.name), LONGEST_NAME)
         self.licence = licence or known.get("licence") or self._licence_of_card()
         revision = {"revision": self._folder.name} if in_cache else {}
         self.provenance: dict[str, Any] = known.get("provenance", {"source": "folder", "id": self.name} | revision)
+        stated = self.provenance.get("revision")
+        if stated is not None and not (isinstance(stated, str) and REVISION.fullmatch(stated)):
+            raise UserError(
+                f"The model in the folder '{shown(path, 300)}' has the revision '{shown(stated)}', which is none. "
+                f"Correct or remove its {ORIGIN_FILE}, or name the snapshot's folder with letters and digits."
+            )
 
     def _licence_of_card(self) -> str | None:
+        if not self._own_file(CARD, LARGEST_CARD):
+            return None
         try:
             return licence_of_card(metadata_load(self._folder / CARD) or {})
         except Exception:  # no card, or none that can be read: its YAML library has errors of its own
             return None
 
+    def _own_file(self, name: str, most: int) -> bool:
+        """Say whether there is a file of this name.
+
+        Raises:
+            UserError: it is a link out of the folder, is not a regular file, or has more bytes than `most`.
+        """
+        if not os.path.lexists(self._folder / name):
+            return False
+        self._own_path(name)
+        if self.sizes.get(name, most + 1) > most:
+            raise UserError(
+                f"The file '{name}' of '{self.name}' is not a regular file of at most {most / 1e6:g} MB; fix or remove it."
+            )
+        return True
+
     def fetch(self, name: str) -> Path:
         """Return a file, which may be a link within the folder or its repository."""
+        return self._own_path(name)
+
+    def _own_path(self, name: str) -> Path:
         path = (self._folder / name).resolve()
         if not path.is_relative_to(self._root):
             raise UserError(
@@ -129,6 +164,7 @@ def collect(origin: Origin, folder: Path) -> None:
     Raises:
         UserError: the config or the weights are missing or absurd, or a file cannot be fetched.
     """
+    refuse_adapter(origin.sizes, f"'{origin.name}'")
     config = next((name for name in LAYOUTS if name in origin.sizes), None)
     pickled_arrays = sorted(name for name in origin.sizes if name.endswith(JAX_WEIGHTS))
     if pickled_arrays and not _is_known(origin):

@@ -1,17 +1,17 @@
 """The files of a published model, told apart by what is in them: in a Galaxy history none has its name."""
 
-import json
-import math
-from collections.abc import Iterable, Sequence
+import re
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from dnalm.errors import UserError, shown
 from dnalm.models import scgpt
+from dnalm.models.configs import fitting_pad
+from dnalm.models.json_files import LARGEST_TEXT_FILE, is_finite, parse_json, read_text
 from dnalm.models.model_file import StoredModel, TensorInfo, read_header, read_origin
 
-LARGEST_TEXT_FILE = 100_000_000  # bytes of a config or tokenizer file
 CONFIG, TOKENIZER, VOCABULARY = "config.json", "tokenizer.json", "vocab.txt"
 TOKENIZER_CONFIG, SPECIAL_TOKENS, INDEX = (
     "tokenizer_config.json",
@@ -21,9 +21,15 @@ TOKENIZER_CONFIG, SPECIAL_TOKENS, INDEX = (
 WEIGHTS = "model.safetensors"
 TOKENIZER_KINDS = (TOKENIZER, VOCABULARY, TOKENIZER_CONFIG, SPECIAL_TOKENS)
 PICKLED, OLD_VOCABULARY, MERGES, OTHER_TEXT = "pickled weights", "vocab.json", "merges.txt", "other text"
+ADAPTER = "adapter_config.json"
+# In these, numbers that nothing reads may be infinite: transformers writes Infinity.
+MAY_BE_INFINITE = (CONFIG, TOKENIZER_CONFIG)
+# A special token as the first line; a JSON list does not begin with such a word.
+SPECIAL_TOKEN = re.compile(r"\s*\[[A-Za-z_][\w-]*\][ \t]*(\r|\n|$)")
 # A JSON object is of the first kind of which it has one of these keys.
 KEYS: dict[str, set[str]] = {
     INDEX: {"weight_map"},
+    ADAPTER: {"peft_type"},
     TOKENIZER: {"pre_tokenizer", "post_processor", "added_tokens", "truncation"},
     CONFIG: {
         "model_type",
@@ -41,6 +47,8 @@ MEANINGS = {
     CONFIG: "the config of a model",
     INDEX: "the index of shards",
     WEIGHTS: "weights",
+    ADAPTER: "the config of an adapter such as LoRA's; merge it into its base model (peft: merge_and_unload, then "
+    "save_pretrained), and give the files of that",
     PICKLED: "pickled weights, which are never read in a job",
     OLD_VOCABULARY: "a vocab.json, of which no tokens follow without more files; give the tokenizer.json instead",
     OTHER_TEXT: "a text that is no file of a model",
@@ -105,10 +113,11 @@ def mend(stored: StoredModel, mended: list[str]) -> StoredModel:
     for name, content in files.items():
         if content.pop("auto_map", None) is not None:
             mended.append(f"{name} names code to load (auto_map), which is left out: no code of a model is ever run")
-    pad, vocabulary_size = config.get("pad_token_id"), config.get("vocab_size")
-    if isinstance(pad, int) and isinstance(vocabulary_size, int) and pad >= vocabulary_size:
-        config["pad_token_id"] = None
-        mended.append(f"config.json pads with the token {pad}, but there are only {vocabulary_size}: it names none now")
+    pad = config.get("pad_token_id")
+    if isinstance(pad, int) and (fitting := fitting_pad(stored)) != pad:
+        config["pad_token_id"] = fitting
+        names = "it names none now" if fitting is None else f"it names the tokenizer's pad token, {fitting}, now"
+        mended.append(f"config.json pads with the token {pad}, but there are only {config['vocab_size']}: {names}")
     return replace(stored, config=config, tokenizer=tokenizer)
 
 
@@ -156,26 +165,32 @@ def _expect(path: Path, kinds: Sequence[str], mended: list[str]) -> tuple[str, A
 def _recognise(path: Path, mended: list[str]) -> tuple[str, Any]:
     """Return what a file is, told by its content, and that content where it is text."""
     try:
+        if path.exists() and not path.is_file():
+            raise UserError(f"The file '{path.name}' is not a regular file; give the files of a model.")
         with path.open("rb") as file:
             start = file.read(16)
-            size = file.seek(0, 2)
     except OSError as error:
         raise UserError(f"The file '{path.name}' cannot be read ({error.strerror}); check its name.") from error
-    if start[:2] in (b"PK", b"\x80\x02", b"\x80\x03", b"\x80\x04", b"\x80\x05"):
+    if start[:4] == b"PK\x03\x04" or start[:2] in (b"\x80\x02", b"\x80\x03", b"\x80\x04", b"\x80\x05"):
         return PICKLED, None
     if start[7:9] == b"\0{":  # the end of the header's length, which fills no 8 bytes, and the header's start
         return WEIGHTS, None
-    if size > LARGEST_TEXT_FILE:
-        raise UserError(f"The file '{path.name}' is neither safetensors nor a text file of a model (over 100 MB).")
     try:
-        text = path.read_text(encoding="utf-8-sig")
+        text = read_text(path, LARGEST_TEXT_FILE)
     except UnicodeDecodeError as error:
         raise UserError(
             f"The file '{path.name}' is neither safetensors nor text; give the files of a model."
         ) from error
-    if text.lstrip()[:1] in ("{", "["):
+    except ValueError as error:
+        raise UserError(
+            f"The file '{path.name}' is neither safetensors nor a text file of a model (over 100 MB)."
+        ) from error
+    if text.lstrip()[:1] in ("{", "[") and not SPECIAL_TOKEN.match(text):
         content = _json_object(path, text)
-        return _kind_of_json(path, content, mended), content[0]
+        kind = _kind_of_json(path, content, mended)
+        if kind not in MAY_BE_INFINITE and not is_finite(content[0]):
+            raise UserError(f"The file '{path.name}' has NaN or an infinite number; give an intact file.")
+        return kind, content[0]
     words = text.split()
     if not words or "\0" in text:
         raise UserError(f"The file '{path.name}' is empty or binary; give the files of a model.")
@@ -190,7 +205,7 @@ def _json_object(path: Path, text: str) -> tuple[dict[str, Any], list[str]]:
     """Return a JSON object and the keys that it has twice, of which the last counts as in every reader."""
     repeated: list[str] = []
 
-    def last_of_each(pairs: Iterable[tuple[str, Any]]) -> dict[str, Any]:
+    def last_of_each(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
         found: dict[str, Any] = {}
         for key, value in pairs:
             if key in found:
@@ -198,18 +213,9 @@ def _json_object(path: Path, text: str) -> tuple[dict[str, Any], list[str]]:
             found[key] = value
         return found
 
-    def refuse(number: str) -> None:
-        raise ValueError(f"it has the number {number}")
-
-    def finite(number: str) -> float:
-        value = float(number)
-        if math.isinf(value):
-            refuse(number)
-        return value
-
     try:
-        content = json.loads(text, object_pairs_hook=last_of_each, parse_constant=refuse, parse_float=finite)
-    except (ValueError, RecursionError) as error:
+        content = parse_json(text, infinite=True, pairs=last_of_each)
+    except ValueError as error:
         raise UserError(f"The file '{path.name}' is no JSON ({shown(error)}); give an intact file.") from error
     if not isinstance(content, dict):
         raise UserError(f"The file '{path.name}' is a JSON list, and no file of a model; give an intact file.")

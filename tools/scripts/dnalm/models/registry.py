@@ -1,8 +1,7 @@
 """From a stored model to a language model that runs: which code reads which architecture."""
 
 import re
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -22,6 +21,7 @@ from dnalm.models import (
     segment_nt,
     transformers_names,
 )
+from dnalm.models.failures import is_out_of_memory, loading
 from dnalm.models.head_config import has_other_backbone, without_head
 from dnalm.models.language_model import LanguageModel, NoLanguageModelHead
 from dnalm.models.model_file import StoredModel
@@ -52,7 +52,7 @@ def load_language_model(stored: StoredModel, *, head: bool = False) -> LanguageM
     if head and has_other_backbone(stored.config):
         raise NoLanguageModelHead(stored.name)
     bare = without_head(stored)
-    with loading(stored):
+    with loading(stored.name):
         if segment_nt.recognises(bare):
             backbone = segment_nt.backbone_of(bare)
             return segment_nt.as_language_model(stored, _architecture(backbone).load(backbone, head=head))
@@ -67,7 +67,7 @@ def load_segmenter(stored: StoredModel) -> Segmenter:
     Raises:
         UserError: it is none; or config, tensors and tokenizer do not fit together.
     """
-    with loading(stored):
+    with loading(stored.name):
         for architecture in SEGMENTERS:
             if architecture.recognises(stored.config):
                 return architecture.load(stored)
@@ -117,19 +117,6 @@ def with_config_of_tensors(stored: StoredModel) -> StoredModel:
     return stored
 
 
-@contextmanager
-def loading(stored: StoredModel) -> Iterator[None]:
-    """Turn whatever a strange config brings transformers or torch to into a sentence."""
-    try:
-        yield
-    except (UserError, MemoryError):
-        raise
-    except Exception as error:
-        raise UserError(
-            f"The model '{stored.name}' cannot be loaded ({shown(error, 200)}); use intact files."
-        ) from error
-
-
 def new_language_model(
     config: Mapping[str, Any], tokenizer: Mapping[str, Any], name: str, *, causal: bool
 ) -> LanguageModel:
@@ -162,12 +149,33 @@ def new_language_model(
     stored = StoredModel(name, (), dict.fromkeys(map(str, range(MOST_LAYERS))), filled, dict(tokenizer))  # type: ignore[arg-type]
     architecture = _architecture(stored)
     try:
-        model = architecture.create(stored, causal=causal)
-    except (UserError, MemoryError):
+        model: LanguageModel = architecture.create(stored, causal=causal)
+    except UserError:
         raise
     except Exception as error:
-        raise UserError(f"No model can be made of this config ({shown(error, 200)}); mend the config.") from error
+        if is_out_of_memory(error):
+            raise
+        raise UserError(f"No model can be made of this config ({shown(error, 200)}); fix the config.") from error
+    check_runs(model)
     return model
+
+
+def check_runs(model: LanguageModel) -> None:
+    """Run a model that is to be trained on a few bases, with its head where it has one.
+
+    Raises:
+        UserError: its config makes it fail, so that its training would.
+    """
+    (encoding,) = model.encode([PROBE.removesuffix("N")])
+    ids = torch.from_numpy(encoding.truncated(model.context_length or len(encoding)).ids)[None].long()
+    with torch.no_grad():
+        if model.with_head is not None:
+            model.logits(ids, None)
+        else:
+            model.hidden_states(ids, None, [len(model.layers)])
+
+
+PROBE = "ACGTTGCAAGGCTTACCGATATCGGCTAAGCTTACGGATCCAGTCAN"
 
 
 MOST_LAYERS = 4_096
@@ -178,6 +186,7 @@ FILLED = ("vocab_size", "pad_token_id", "bos_token_id", "eos_token_id", "archite
 def trainable(model: LanguageModel, device: str = "cpu") -> nn.Module:
     """Return a model's module with its head, ready to be trained: weights of its own that no file is mapped to."""
     assert model.with_head is not None
+    check_runs(model)
     if transformers_names.is_pretrained_model(model.with_head):
         from dnalm.models import transformers_native
 

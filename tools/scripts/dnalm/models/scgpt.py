@@ -15,6 +15,7 @@ from torch.nn import functional
 
 from dnalm.errors import UserError, shown
 from dnalm.models.configs import refuse_other_settings, size
+from dnalm.models.failures import loading
 from dnalm.models.model_file import StoredModel
 from dnalm.models.weights import fill
 
@@ -100,16 +101,10 @@ def load(stored: StoredModel) -> CellModel:
             f"The model '{stored.name}' was fine-tuned with labels of batches (tensor '{shown(of_batches)}'), without which "
             "it embeds no cell; use a pretrained scGPT."
         )
-    try:
+    with loading(stored.name):
         module = fill(
             lambda: CellEncoder(sizes), stored, heads=(), head=False, unused=UNUSED_TENSORS, renamed=module_name
         )
-    except (UserError, MemoryError):
-        raise
-    except Exception as error:  # whatever strange sizes bring torch to
-        raise UserError(
-            f"The model '{stored.name}' cannot be loaded ({shown(error, 200)}); use intact files."
-        ) from error
     assert isinstance(module, CellEncoder)
     return CellModel(stored, module, vocabulary, sizes.pad_id, vocabulary[CLS], float(stored.config["pad_value"]))
 

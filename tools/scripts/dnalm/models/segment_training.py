@@ -12,7 +12,7 @@ from dnalm.models import nucleotide_transformer_v2, segment_nt
 from dnalm.models.configs import SEGMENT_WINDOW
 from dnalm.models.language_model import LanguageModel
 from dnalm.models.model_file import StoredModel, write_model_file
-from dnalm.models.registry import load_language_model, made_trainable, published_config, published_tensors
+from dnalm.models.registry import check_runs, load_language_model, made_trainable, published_config, published_tensors
 from dnalm.models.segmenter import Segmenter
 from dnalm.models.unet_head import STEPS_A_WINDOW, SegmentationHead, initialise_head
 
@@ -61,6 +61,7 @@ def new_segmenter(
     if model.architecture == nucleotide_transformer_v2.NAME:
         config["rescaling_factor"] = _rescaling(model, window)
         model = load_language_model(replace(segment_nt.backbone_of(stored), config=config))
+    check_runs(model)
     model.stored = replace(stored, config=config)
     head = SegmentationHead(model.hidden_size, model.hidden_size, segment_nt.kmers_of(model).k, len(features))
     initialise_head(head, frequencies)
@@ -80,6 +81,7 @@ def load_trained_segmenter(stored: StoredModel) -> tuple[Segmenter, LanguageMode
     if not segment_nt.recognises(stored):
         raise UserError(f"The model '{stored.name}' has no segmentation head; choose a SegmentNT or its checkpoint.")
     model = load_language_model(stored)
+    check_runs(model)
     return segment_nt.load(stored, model), model
 
 

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from dnalm.models.failures import running
 from dnalm.models.model_file import StoredModel
 
 Encode = Callable[[Sequence[str]], Tensor]
@@ -79,7 +80,8 @@ class Segmenter:
             Float32 on the model's device, shape (sequences, output bases, features); row i is base `window.output()[0]` + i.
         """
         encoded = self.encode(sequences).to(self.device)
-        logits: Tensor = self.network(encoded)
+        with running(self.stored.name):
+            logits: Tensor = self.network(encoded)
         return logits.float().softmax(dim=-1)[..., 1]
 
     def to(self, device: torch.device, dtype: torch.dtype) -> None:

@@ -1,12 +1,13 @@
 """Where a model comes from: a model file, or a Hugging Face folder as the `path` of a `huggingface` data table row."""
 
-import json
 import os
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from dnalm.errors import UserError, printable
+from dnalm.errors import UserError, printable, shown
 from dnalm.models import scgpt
+from dnalm.models.json_files import LARGEST_TEXT_FILE, parse_json, read_text
 from dnalm.models.model_file import StoredModel, TensorInfo, read_header, read_model_file
 from dnalm.models.model_file import read_origin as read_origin_of_weights
 
@@ -14,7 +15,10 @@ TOKENIZER_FILES = ("tokenizer.json", "vocab.txt", "tokenizer_config.json", "spec
 # What publishers call a config → the files beside it that say what its tokens are.
 LAYOUTS = {"config.json": TOKENIZER_FILES, scgpt.CONFIG: (scgpt.VOCABULARY,)}
 ORIGIN_FILE = "dnalm.json"  # written by the installer: name, licence and provenance, which a Hugging Face folder lacks
-LARGEST_TEXT_FILE = 100_000_000  # bytes of a config or tokenizer file
+LARGEST_NOTE = 1_000_000  # bytes of it
+# In these, numbers that nothing reads may be infinite: transformers writes Infinity.
+MAY_BE_INFINITE = ("config.json", scgpt.CONFIG, "tokenizer_config.json")
+ADAPTER_FILES = ("adapter_config.json", "adapter_model.safetensors", "adapter_model.bin")  # peft's
 
 
 def open_model(path: Path) -> StoredModel:
@@ -66,7 +70,17 @@ def _config_name(folder: Path) -> str:
     return next((name for name in LAYOUTS if os.path.isfile(folder / name)), "config.json")  # noqa: PTH113 (never raises)
 
 
+def refuse_adapter(names: Iterable[str], what: str) -> None:
+    """Raise UserError if files of these names hold an adapter: without it, and without its base, results would be wrong."""
+    if found := sorted(set(ADAPTER_FILES) & set(names)):
+        raise UserError(
+            f"{what} holds an adapter such as LoRA's ('{found[0]}'), which is no whole model. Merge it into its base model "
+            "(peft: merge_and_unload, then save_pretrained), and use that."
+        )
+
+
 def _read_folder(folder: Path, name: str) -> StoredModel:
+    refuse_adapter((file for file in ADAPTER_FILES if (folder / file).exists()), f"The model folder '{shown(name)}'")
     config_file = _config_name(folder)
     config = read_json_object(folder / config_file)
     tensors: dict[str, TensorInfo] = {}
@@ -88,7 +102,7 @@ def _read_folder(folder: Path, name: str) -> StoredModel:
     revision = {"revision": folder.name} if folder.parent.name == "snapshots" else {}
     before = {"exported_from": exported["provenance"]} if "provenance" in exported else {}
     return StoredModel(
-        name=origin.get("name", name),
+        name=shown(origin.get("name", name)),
         files=files,
         tensors=tensors,
         config=config,
@@ -108,7 +122,7 @@ def read_origin(folder: Path) -> dict[str, Any]:
     file = folder / ORIGIN_FILE
     if not file.is_file():
         return {}
-    origin = {key: value for key, value in read_json_object(file).items() if value is not None}
+    origin = {key: value for key, value in read_json_object(file, LARGEST_NOTE).items() if value is not None}
     for key, kind in (("name", str), ("licence", str), ("provenance", dict)):
         if not isinstance(origin.get(key, kind()), kind):
             raise UserError(f"The file '{file}' of a model has a '{key}' that is no {kind.__name__}; install it again.")
@@ -140,21 +154,22 @@ def shard_names(index: Path) -> list[str]:
     return sorted(set(names))
 
 
-def _read_text(path: Path) -> str:
+def _read_text(path: Path, most: int = LARGEST_TEXT_FILE) -> str:
     try:
-        if path.stat().st_size > LARGEST_TEXT_FILE:
-            raise UserError(f"The file '{path}' is over 100 MB, too large for a model's text file.")
-        return path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise UserError(f"The file '{path}' of a model is missing or no text; install the model again.") from error
+        return read_text(path, most)
+    except (OSError, ValueError) as error:
+        why = shown(error.strerror if isinstance(error, OSError) else error)
+        raise UserError(f"The file '{path}' of a model cannot be read ({why}); install the model again.") from error
 
 
-def read_json_object(path: Path) -> dict[str, Any]:
-    """Return a JSON object of a file; raise UserError if it is missing, too large or none."""
+def read_json_object(path: Path, most: int = LARGEST_TEXT_FILE) -> dict[str, Any]:
+    """Return a JSON object of a file; raise UserError if it is missing, none, or of more bytes than `most`."""
     try:
-        value = json.loads(_read_text(path))
-    except (ValueError, RecursionError) as error:
-        raise UserError(f"The file '{path}' of a model is no JSON; install the model again.") from error
+        value = parse_json(_read_text(path, most), infinite=path.name in MAY_BE_INFINITE)
+    except ValueError as error:
+        raise UserError(
+            f"The file '{path}' of a model is no JSON ({shown(error)}); install the model again."
+        ) from error
     if not isinstance(value, dict):
         raise UserError(f"The file '{path}' of a model is no JSON object; install the model again.")
     return value

@@ -5,6 +5,7 @@ import itertools
 import json
 import os
 import sys
+import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -15,6 +16,7 @@ from numpy.typing import NDArray
 from tokenizers import Tokenizer as RustTokenizer
 
 from dnalm.errors import UserError, shown
+from dnalm.models.tokenizer_limits import bounded
 from dnalm.models.vocabularies import LETTERS, all_kmers
 
 Ids = NDArray[np.signedinteger[Any]]  # of 32 bits where these suffice: a chromosome has many tokens
@@ -27,9 +29,12 @@ KINDS_OF_FILES = {
 }
 # Repeats are the worst that a pattern of a tokenizer.json can meet, and genomes are full of them.
 PROBE = "".join(first * 200 + second for first, second in itertools.permutations("ACGTN", 2))
+PATIENCE = 0.02  # seconds between two looks at the clock
 SLOWEST_PROBE = 1.0  # seconds of the processor; published tokenizers take a millisecond
 LARGEST_ID = 2**31 - 1
 SPELLINGS = {"pad_token": ("[PAD]", "<pad>"), "mask_token": ("[MASK]", "<mask>"), "unk_token": ("[UNK]", "<unk>")}
+OVERLAPPING = "DNATokenizer"  # of DNABERT: every base begins a word of its own
+INSTEAD = "use a model whose tokens lie side by side, such as DNABERT-2 or the Nucleotide Transformer"
 NO_LIMIT = 10**9  # Hugging Face writes 10**30 for "no limit"
 
 
@@ -100,6 +105,10 @@ def tokenizer_from_files(files: Mapping[str, Any]) -> Tokenizer:
         if name in files and not isinstance(files[name], kind):
             raise UserError(f"The model's {name} is not what a tokenizer needs; use an intact model.")
     settings = {**files.get("special_tokens_map.json", {}), **files.get("tokenizer_config.json", {})}
+    if settings.get("tokenizer_class") == OVERLAPPING:
+        raise UserError(
+            f"The model's tokenizer, {OVERLAPPING}, reads overlapping k-mers, which is not supported; {INSTEAD}."
+        )
     if "tokenizer.json" in files:
         return _of_all_kmers(files["tokenizer.json"], settings) or JsonTokenizer(files["tokenizer.json"], settings)
     if "vocab.txt" in files:
@@ -112,7 +121,7 @@ def special_tokens(files: Mapping[str, Any]) -> dict[str, str]:
     if "tokenizer.json" not in files:
         return {}
     with _library_errors():
-        vocabulary = RustTokenizer.from_str(json.dumps(files["tokenizer.json"])).get_vocab(with_added_tokens=True)
+        vocabulary = _library_tokenizer(files["tokenizer.json"]).get_vocab(with_added_tokens=True)
     found = {name: _first_id(vocabulary, *spellings) for name, spellings in SPELLINGS.items()}
     texts = {number: text for text, number in vocabulary.items()}
     return {name: texts[number] for name, number in found.items() if number is not None}
@@ -147,6 +156,11 @@ class KmerTokenizer:
             raise UserError(f"The model's vocab.txt has no words of 1 to {LONGEST_KMER} bases; use a DNA vocabulary.")
         kmers = ["".join(letters) for letters in itertools.product(LETTERS, repeat=self.k)]
         if lacking := [word for word in (*kmers, *LETTERS) if word not in ids]:
+            if self.k > 1 and lacking == list(LETTERS):
+                raise UserError(
+                    f"The model's vocab.txt has all words of {self.k} bases and no single bases: they overlap, as "
+                    f"DNABERT's, which is not supported; {INSTEAD}."
+                )
             raise UserError(f"The model's vocab.txt lacks the word '{lacking[0]}'; use a complete vocabulary.")
         unknown = _first_id(ids, "<unk>", "[UNK]")
         n_id = ids.get("N", unknown)
@@ -282,18 +296,11 @@ class JsonTokenizer:
 
     def __init__(self, description: Mapping[str, Any], settings: Mapping[str, Any]) -> None:
         with _library_errors():
-            self._tokenizer = RustTokenizer.from_str(json.dumps(description))
+            self._tokenizer = _library_tokenizer(description)
             # A file may carry the truncation and padding of its last use.
             self._tokenizer.no_truncation()
             self._tokenizer.no_padding()
-            first = self._tokenizer.encode("A")
-            started = time.process_time()
-            self._tokenizer.encode(PROBE)
-            seconds = time.process_time() - started
-        if seconds > SLOWEST_PROBE:
-            raise UserError(
-                f"The model's tokenizer.json takes {seconds:.0f} seconds for {len(PROBE):,} bases; use an intact model."
-            )
+            first = _probed(self._tokenizer)
         if max(self._tokenizer.get_vocab(with_added_tokens=True).values(), default=0) > LARGEST_ID:
             raise UserError("The model's tokenizer.json has ids of over 31 bits; use an intact model.")
         if not first.ids:
@@ -328,13 +335,51 @@ class JsonTokenizer:
         return _dna_words(self._tokenizer.get_vocab(with_added_tokens=True))
 
 
+def _library_tokenizer(description: Mapping[str, Any]) -> RustTokenizer:
+    """Return the library's tokenizer, without what would make it give other tokens each time, or texts without an end."""
+    return RustTokenizer.from_str(json.dumps(bounded(description)))
+
+
+def _probed(tokenizer: RustTokenizer) -> Any:
+    """Return the encoding of one letter, after bases have shown that the tokenizer is quick enough.
+
+    The library reads them in a thread, which is left to itself where it does not come to an end; it ends with the process.
+
+    Raises:
+        UserError: it is not, or it fails.
+    """
+    found: list[Any] = []
+
+    def encode() -> None:
+        try:
+            # A batch, which lets other threads run meanwhile.
+            found.extend(tokenizer.encode_batch(["A", PROBE]))
+        except BaseException as error:  # a panic of the library is no Exception
+            found.append(error)
+
+    started = time.process_time()
+    thread = threading.Thread(target=encode, daemon=True)
+    thread.start()
+    thread.join(PATIENCE)
+    while thread.is_alive() and time.process_time() - started < SLOWEST_PROBE:
+        thread.join(PATIENCE)
+    seconds = time.process_time() - started
+    if thread.is_alive() or seconds > SLOWEST_PROBE:
+        raise UserError(
+            f"The model's tokenizer.json takes over {SLOWEST_PROBE:g} seconds for {len(PROBE):,} bases; use an intact model."
+        )
+    if isinstance(found[0], BaseException):
+        raise found[0]
+    return found[0]
+
+
 @contextlib.contextmanager
 def _library_errors() -> Iterator[None]:
     """Tell what the tokenizers library complains of; its panics are no Exceptions."""
     try:
         with _quiet():
             yield
-    except (KeyboardInterrupt, SystemExit, MemoryError):
+    except (KeyboardInterrupt, SystemExit, MemoryError, UserError):
         raise
     except BaseException as error:
         raise UserError(f"The model's tokenizer.json cannot be used ({shown(error)}); use an intact model.") from error

@@ -27,9 +27,9 @@ from transformers.models.auto.modeling_auto import (
 )
 
 from dnalm.errors import UserError
-from dnalm.models.configs import refuse_absurd_sizes
+from dnalm.models.configs import fitting_pad, refuse_absurd_sizes, refuse_unfit_numbers
 from dnalm.models.language_model import LanguageModel, NoLanguageModelHead
-from dnalm.models.model_file import StoredModel
+from dnalm.models.model_file import BUFFERS, StoredModel
 from dnalm.models.tokenizers import Tokenizer, tokenizer_from_files
 
 # These keys of a config choose code, files or kinds of output rather than shapes; a model's file has no say in them.
@@ -43,8 +43,8 @@ IGNORED_CONFIG_KEYS = re.compile(
 UNSTEADY_ROPES = ("dynamic", "longrope")
 HEADS = ("ForMaskedLM", "ForCausalLM", "ForPreTraining", "LMHeadModel", "Classification", "Model")
 # Stored by some versions, recomputed or unused by all.
-UNUSED_TENSORS = re.compile(r"position_ids$|inv_freq$|contact_head\.|pooler\.|seq_relationship\.")
-UNUSED_BUFFERS = re.compile(r"position_ids$|inv_freq$|contact_head\.")  # by a classifier, which may need its pooler
+UNUSED_BUFFERS = re.compile(rf"{BUFFERS.pattern}|contact_head\.")  # by a classifier, which may need its pooler
+UNUSED_TENSORS = re.compile(rf"{UNUSED_BUFFERS.pattern}|pooler\.|seq_relationship\.|mask_predictions\.")
 
 transformers.utils.logging.disable_progress_bar()
 transformers.utils.logging.set_verbosity(logging.CRITICAL)
@@ -106,7 +106,7 @@ def _read(
     model, report = model_class.from_pretrained(
         None,
         config=config,
-        state_dict=stored.read_tensors(),
+        state_dict=stored.read_tensors(name for name in stored.tensors if not unused.search(name)),
         dtype=torch.float32,
         attn_implementation="sdpa" if model_class._supports_sdpa else "eager",
         output_loading_info=True,
@@ -194,10 +194,10 @@ def read_config(stored: StoredModel) -> PreTrainedConfig:
         )
     refuse_absurd_sizes(stored)
     settings = {key: value for key, value in stored.config.items() if not IGNORED_CONFIG_KEYS.fullmatch(key)}
-    pad, vocabulary_size = settings.get("pad_token_id"), settings.get("vocab_size")
-    if isinstance(pad, int) and isinstance(vocabulary_size, int) and pad >= vocabulary_size:
-        settings["pad_token_id"] = None  # a published Mixtral checkpoint has it; its pads are masked anyway
+    if (pad := fitting_pad(stored)) is not None or "pad_token_id" in settings:
+        settings["pad_token_id"] = pad
     config = config_class(**settings)
+    refuse_unfit_numbers(stored.name, config.to_dict(), config_class().to_dict())
     rope = getattr(config, "rope_parameters", None) or {}
     # One for all layers, or one for each kind of layer.
     ropes = [rope, *(inner for inner in rope.values() if isinstance(inner, dict))]

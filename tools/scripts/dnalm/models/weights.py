@@ -65,8 +65,8 @@ def fill(
     expected = {name for name in wanted if has_head or not name.startswith(heads)}
     if problem := _problem(stored, names, wanted, expected, arranged):
         raise UserError(f"The weights of the model '{stored.name}' do not fit its config: {problem}; use intact files.")
-    tensors = stored.read_tensors()
     read = {name for name in expected if head or not name.startswith(heads)}
+    tensors = stored.read_tensors(names[name] for name in names)
     weights = {name: arranged(names[name], tensors[names[name]]).contiguous().float() for name in read}
     model.load_state_dict(weights, strict=False, assign=True)
     return model.eval().requires_grad_(False)

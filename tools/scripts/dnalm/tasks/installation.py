@@ -128,8 +128,10 @@ def _one_line(text: str | None, what: str) -> str | None:
 
 def row_value(name: str, version: str) -> str:
     """Return what identifies a model in the table and names its folder: ASCII letters, digits, `.`, `_` and `-`."""
-    safe = re.sub(r"[^A-Za-z0-9._-]", "-", name.replace("/", "--")).lstrip(".-")
-    return f"{safe or 'model'}--{version[:LETTERS_OF_A_VERSION]}"
+    safe, of_version = (
+        re.sub(r"[^A-Za-z0-9._-]", "-", text) for text in (name.replace("/", "--"), version[:LETTERS_OF_A_VERSION])
+    )
+    return f"{safe.lstrip('.-')[:LONGEST_LABEL] or 'model'}--{of_version}"
 
 
 def _refuse_installed(value: str, installed: set[str]) -> None:

@@ -11,8 +11,9 @@ from dnalm.errors import UserError
 from dnalm.formats.outputs import whole_or_nothing
 from dnalm.models.description import describe
 from dnalm.models.heads import config_with_labels, is_classifier, labels_of
+from dnalm.models.json_files import read_text
 from dnalm.models.model_file import write_model_file
-from dnalm.models.published_files import LARGEST_TEXT_FILE, read_published_model
+from dnalm.models.published_files import read_published_model
 from dnalm.models.registry import with_config_of_tensors
 from dnalm.report.facts import one_line, tell
 
@@ -80,6 +81,7 @@ def import_model(options: ImportOptions) -> None:
         tell(facts, partials[1] if options.summary else None)
 
 
+LARGEST_FEATURES = 10_000_000  # bytes
 UNNAMED = re.compile("LABEL_[0-9]+")  # what transformers calls labels that have no names
 
 
@@ -89,11 +91,10 @@ def _features(path: Path | None, of_config: object) -> list[str] | None:
     if path is None:
         return said
     try:
-        if path.stat().st_size > LARGEST_TEXT_FILE:
-            raise UserError(f"The features '{path.name}' are over 100 MB; give one name a line.")
-        names = [line.strip() for line in path.read_text(encoding="utf-8-sig").splitlines() if line.strip()]
-    except (OSError, UnicodeDecodeError) as error:
-        raise UserError(f"The features '{path.name}' are no text; give one name a line.") from error
+        names = [line.strip() for line in read_text(path, LARGEST_FEATURES).splitlines() if line.strip()]
+    except (OSError, ValueError) as error:
+        why = error.strerror if isinstance(error, OSError) else "it is no text, or over 10 MB"
+        raise UserError(f"The features '{path.name}' cannot be read ({why}); give one name per line.") from error
     if not names or len(set(names)) < len(names):
         raise UserError(f"The features '{path.name}' are empty or name one twice; give one name a line.")
     if said is not None and all(map(UNNAMED.fullmatch, said)) and len(said) == len(names):
