@@ -9,8 +9,10 @@ from dnalm.errors import UserError
 from dnalm.models.configs import (
     epsilon,
     feature_names,
+    fitting_pad,
     refuse_absurd_sizes,
     refuse_other_settings,
+    refuse_unfit_numbers,
     segment_window,
     size,
     steps_bases,
@@ -145,3 +147,91 @@ def test_a_setting_may_be_absent_or_the_known_one() -> None:
     refuse_other_settings(stored(hidden_act="gelu", other=3), known)
     with pytest.raises(UserError, match="model 'm' has hidden_act = relu; only gelu is known here"):
         refuse_other_settings(stored(hidden_act="relu"), known)
+
+
+USUAL = {
+    "hidden_size": 8,
+    "sliding_window": 4096,
+    "num_key_value_heads": None,
+    "type_vocab_size": 0,
+    "max_relative_positions": -1,
+    "layer_norm_eps": 1e-12,
+    "norm_epsilon": 1e-5,
+    "max_window_layers": 28,
+    "initializer_range": 0.02,
+    "attention_dropout": 0.0,
+    "rope_parameters": {"rope_theta": 1e4},
+    "use_cache": True,
+}
+
+
+@pytest.mark.parametrize(
+    "config",
+    [
+        USUAL,
+        {"hidden_size": 1, "num_key_value_heads": 1, "sliding_window": 1},
+        {"num_key_value_heads": None, "type_vocab_size": 0, "max_relative_positions": -1},  # as usual
+        {"max_window_layers": 0},
+        {"initializer_range": float("nan")},  # of new weights alone
+        {"time_step_limit": [0.0, float("inf")], "other_size": 0, "other_eps": None},  # no code reads them
+        {"layer_norm_eps": 1, "use_cache": None},
+    ],
+)
+def test_numbers_that_an_architecture_can_use_are_left_alone(config: dict[str, Any]) -> None:
+    refuse_unfit_numbers("m", config, USUAL)
+
+
+@pytest.mark.parametrize("key", ["hidden_size", "sliding_window", "num_key_value_heads"])
+@pytest.mark.parametrize("value", [0, -1, float("nan"), True, "8"])
+def test_a_size_that_is_none_is_refused(key: str, value: object) -> None:
+    with pytest.raises(UserError, match=f"'m' has {key} = .*, where a size of 1 or more is needed"):
+        refuse_unfit_numbers("m", {key: value}, USUAL)
+
+
+@pytest.mark.parametrize("key", ["layer_norm_eps", "norm_epsilon"])
+@pytest.mark.parametrize("value", [0, 0.0, -1e-5, None, float("nan"), float("inf"), True, "1e-5"])
+def test_an_epsilon_is_a_positive_number(key: str, value: object) -> None:
+    with pytest.raises(UserError, match=f"'m' has {key} = .*, where a positive number is needed"):
+        refuse_unfit_numbers("m", {key: value}, USUAL)
+
+
+@pytest.mark.parametrize("value", [float("inf"), {"rope_theta": float("nan")}, [[1, float("-inf")]]])
+def test_an_infinite_number_that_code_reads_is_refused(value: object) -> None:
+    with pytest.raises(UserError, match=r"'m' has rope_parameters = .*, where a finite number is needed"):
+        refuse_unfit_numbers("m", {"rope_parameters": value}, USUAL)
+
+
+def test_a_size_that_may_not_be_null_is_refused_as_null() -> None:
+    with pytest.raises(UserError, match="hidden_size = None"):
+        refuse_unfit_numbers("m", {"hidden_size": None}, USUAL)
+
+
+WORDS = {"vocab.txt": "<unk>\n<pad>\nA\nC\nG\nT\nN"}
+
+
+@pytest.mark.parametrize(
+    ("config", "pad"),
+    [
+        ({"model_type": "bert", "vocab_size": 7, "pad_token_id": 6}, 6),
+        ({"model_type": "bert", "vocab_size": 7, "pad_token_id": 7}, None),
+        ({"model_type": "bert", "pad_token_id": None}, None),
+        ({"model_type": "esm", "vocab_size": 7, "pad_token_id": 3}, 3),
+        ({"model_type": "esm", "vocab_size": 7, "pad_token_id": 7, "position_embedding_type": "rotary"}, 1),
+        ({"model_type": "esm", "vocab_size": 7, "pad_token_id": None, "position_embedding_type": "rotary"}, 1),
+        ({"model_type": "esm", "vocab_size": 7, "position_embedding_type": "rotary"}, 1),
+        ({"model_type": "esm", "vocab_size": 1, "pad_token_id": 7, "position_embedding_type": "rotary"}, 0),
+        ({"model_type": "modernbert-decoder", "vocab_size": 7, "pad_token_id": 50_283}, 1),
+        ({"model_type": "roberta", "vocab_size": 7}, None),  # the architecture's own
+        ({"pad_token_id": 9}, 9),
+    ],
+)
+def test_a_pad_token_is_one_that_there_is(config: dict[str, Any], pad: int | None) -> None:
+    assert fitting_pad(StoredModel("m", (), {}, config, WORDS)) == pad
+
+
+@pytest.mark.parametrize("pad", [7, None])
+@pytest.mark.parametrize("config", [{"model_type": "roberta"}, {"model_type": "esm"}])
+def test_a_missing_pad_token_from_which_positions_are_counted_is_named(config: dict[str, Any], pad: int | None) -> None:
+    stored = StoredModel("m", (), {}, config | {"vocab_size": 7, "pad_token_id": pad}, WORDS)
+    with pytest.raises(UserError, match=rf"'m' has pad_token_id = {pad}, .* its tokenizer's is 1"):
+        fitting_pad(stored)

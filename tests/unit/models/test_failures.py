@@ -24,9 +24,9 @@ HOST = RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory: 
     ],
 )
 def test_an_error_of_a_library_becomes_a_sentence(guard: Guard, what: str, error: Exception, words: str) -> None:
-    with pytest.raises(UserError, match=rf"The model 'm' cannot {what} \(.*{words}.*\); .*use intact files") as told:
-        with guard("m"):
-            raise error
+    sentence = rf"The model 'm' cannot {what} \(.*{words}.*\); .*use intact files"
+    with pytest.raises(UserError, match=sentence) as told, guard("m"):
+        raise error
     assert told.value.__cause__ is error
     assert "\n" not in str(told.value)
 

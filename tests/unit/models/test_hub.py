@@ -191,3 +191,13 @@ def test_a_full_disk_is_an_error_before_the_download(
     monkeypatch.setattr(shutil, "disk_usage", lambda _: usage(10_000, 5_000, 5_000))
     download(model, "model.safetensors", tmp_path, None)
     assert (tmp_path / "model.safetensors").read_bytes() == WEIGHTS
+
+
+def test_a_licence_that_is_made_of_lists_of_lists_is_left_out() -> None:
+    """Some lines of YAML name a list that is longer than any memory when it is written out."""
+    names: object = "x"
+    for _ in range(60):
+        names = [names, names]
+    assert licence_of_card({"license": names}) is None
+    assert licence_of_card({"license": ["mit", names, {"a": names}]}) == "MIT"
+    assert licence_of_card({"license": {"a": names}}) is None

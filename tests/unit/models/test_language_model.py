@@ -11,6 +11,7 @@ import transformers
 from conftest import ARCHITECTURES, REPOSITORY
 from dnalm.engine.inference import Piece, pad
 from dnalm.errors import UserError
+from dnalm.models.language_model import LanguageModel
 from dnalm.models.model_file import write_model_file
 from dnalm.models.registry import load_language_model
 from dnalm.models.sources import open_model
@@ -301,3 +302,44 @@ def test_a_published_classifier_has_the_hidden_states_of_plain_transformers(mist
     logits = torch.stack(ends) @ stored.read_tensors()["score.weight"].T
     assert (logits[0] - logits[1]).abs().max() > 0.1
     torch.testing.assert_close(logits, torch.stack(expected_logits), rtol=0, atol=1e-4)
+
+
+class Broken(torch.nn.Module):
+    """A backbone or head that fails."""
+
+    def __init__(self, error: Exception) -> None:
+        super().__init__()
+        self.error = error
+
+    def forward(self, **_: object) -> None:
+        raise self.error
+
+
+CALLS: dict[str, Callable[[LanguageModel, torch.Tensor], object]] = {
+    "hidden states": lambda model, ids: model.hidden_states(ids, None, [3]),
+    "logits": lambda model, ids: model.logits(ids, None),
+    "logits of some": lambda model, ids: model.logits(ids, None, ids[:, :1]),
+    "cache": lambda model, ids: model.read(ids),
+    "logits behind": lambda model, ids: model.logits_behind(ids, None),  # type: ignore[arg-type]
+    "next logits": lambda model, ids: model.next_logits(ids),
+}
+
+
+@pytest.mark.parametrize("call", CALLS)
+def test_whatever_a_foreign_forward_raises_is_a_sentence(model_folder: ModelFolder, call: str) -> None:
+    model = load_language_model(open_model(model_folder("llama")), head=True)
+    for error in (TypeError("no number"), IndexError(), RuntimeError("shapes"), SystemError("of a library")):
+        model.backbone = model.with_head = Broken(error)
+        with pytest.raises(UserError, match=r"The model '.*' cannot run a sequence \(.+\); fix its config") as told:
+            CALLS[call](model, torch.ones((1, 3), dtype=torch.long))
+        assert told.value.__cause__ is error
+
+
+@pytest.mark.parametrize("call", CALLS)
+def test_a_lack_of_memory_stays_one(model_folder: ModelFolder, call: str) -> None:
+    model = load_language_model(open_model(model_folder("llama")), head=True)
+    for error in (MemoryError(), torch.OutOfMemoryError("GPU")):
+        model.backbone = model.with_head = Broken(error)
+        with pytest.raises(type(error)) as passed:
+            CALLS[call](model, torch.ones((1, 3), dtype=torch.long))
+        assert passed.value is error

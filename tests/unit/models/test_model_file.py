@@ -170,3 +170,63 @@ def test_every_cut_of_a_file_is_refused(tmp_path: Path) -> None:
         (tmp_path / "cut").write_bytes(content[:length])
         with pytest.raises(UserError, match=r"'cut' is damaged or no model file: it is (too short|cut short)"):
             read_model_file(tmp_path / "cut")
+
+
+@pytest.mark.parametrize(
+    "name", ["h.0.attn.masked_bias", "h.0.attn.bias", "layers.1.attention.masked_bias", "inv_freq"]
+)
+def test_a_buffer_that_is_recomputed_may_be_infinite(tmp_path: Path, name: str) -> None:
+    """The causal mask of GPT-NeoX, −10⁹, is −∞ in half precision."""
+    stored = read_model_file(write(tmp_path / "m", {"a": torch.ones(1), name: torch.tensor([-torch.inf]).half()}))
+    assert stored.read_tensors().keys() == {"a", name}
+
+
+@pytest.mark.parametrize("name", ["h.0.attn.c_attn.bias", "attn.bias.x", "biases", "position_ids_embedding"])
+def test_a_parameter_with_a_like_name_may_not(tmp_path: Path, name: str) -> None:
+    stored = read_model_file(write(tmp_path / "m", {name: torch.tensor([-torch.inf])}))
+    with pytest.raises(UserError, match="has NaN or infinite weights"):
+        stored.read_tensors()
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "base_model.model.bert.encoder.layer.0.attention.self.query.lora_A.weight",
+        "model.layers.0.self_attn.q_proj.lora_B.default.weight",
+        "bert.encoder.layer.0.attention.self.query.base_layer.weight",
+        "embed.lora_embedding_A",
+        "x.lora_magnitude_vector.default.weight",
+    ],
+)
+def test_an_adapter_that_is_not_merged_is_named(tmp_path: Path, name: str) -> None:
+    path = write(tmp_path / "m", {"a": torch.ones(1), name: torch.ones(1)})
+    with pytest.raises(
+        UserError, match=r"hold an adapter that is not merged \(tensor '.*'\)\. Merge it into its base model"
+    ):
+        read_header(path)
+
+
+def test_training_tensors_may_be_an_adapters(tmp_path: Path) -> None:
+    write(tmp_path / "m", {"a": torch.ones(1)}, training={}, training_tensors={"q.lora_A.weight": torch.ones(1)})
+    assert read_model_file(tmp_path / "m").tensors.keys() == {"a"}
+
+
+@pytest.mark.parametrize("number", [float("inf"), float("-inf"), float("nan")])
+def test_a_number_that_json_lacks_outlives_a_model_file_in_config_and_tokenizer(tmp_path: Path, number: float) -> None:
+    config, settings = {"limits": [0.0, number]}, {"tokenizer_config.json": {"x": number}}
+    write_model_file(tmp_path / "m", TENSORS, config, settings, name="x")
+    stored = read_model_file(tmp_path / "m")
+    assert repr((stored.config, stored.tokenizer)) == repr((config, settings))
+    assert StoredModel("x", (), {}, config, settings).sha256() != StoredModel("x", (), {}, {}, settings).sha256()
+    with pytest.raises(ValueError, match="not JSON compliant"):
+        write_model_file(tmp_path / "m", TENSORS, {}, {}, name="x", provenance={"x": number})
+
+
+@pytest.mark.parametrize("key", ["provenance", "training", "labels"])
+def test_other_metadata_hold_finite_numbers(tmp_path: Path, key: str) -> None:
+    path = write(tmp_path / "m", {"a": torch.ones(1)})
+    header = header_of(path.read_bytes())
+    header["__metadata__"][key] = '{"a": NaN}'
+    path.write_bytes(with_header(header, bytes(4)))
+    with pytest.raises(UserError, match=f"its metadata '{key}' is no JSON"):
+        read_model_file(path)

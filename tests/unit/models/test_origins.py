@@ -1,6 +1,7 @@
 """Origins of installed models: name and license of a folder, and which of its files make the model."""
 
 import json
+import os
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -215,3 +216,66 @@ def test_a_model_of_the_hub_is_moved_from_its_downloads(folder: Path, target: Pa
     provenance = {"source": "Hugging Face hub", "id": "somebody/dna", "revision": "0" * 40}
     assert note == {"name": "somebody/dna", "licence": "CC0", "provenance": provenance}
     assert dict(asked)["model.safetensors"] == files["model.safetensors"].size
+
+
+@pytest.mark.parametrize("name", ["dnalm.json", "README.md"])
+@pytest.mark.parametrize("target", ["/dev/zero", "../secret", "absent/../../secret"])
+def test_a_note_or_card_that_is_a_link_out_of_the_folder_is_refused(folder: Path, name: str, target: str) -> None:
+    (folder.parent / "secret").write_text(json.dumps({"name": "a secret"}))
+    (folder / name).unlink(missing_ok=True)
+    (folder / name).symlink_to(target)
+    with pytest.raises(UserError, match=rf"'{name}' of .* is a link out of its folder") as error:
+        FolderOrigin(folder, None)
+    assert "a secret" not in str(error.value)
+
+
+def test_a_note_that_is_a_link_within_the_folder_is_read(folder: Path) -> None:
+    (folder / "other.json").write_text(json.dumps({"name": "somebody/x"}))
+    (folder / "dnalm.json").symlink_to("other.json")
+    assert FolderOrigin(folder, None).name == "somebody/x"
+
+
+@pytest.mark.parametrize(("name", "size"), [("dnalm.json", 1_000_001), ("README.md", 10_000_001)])
+def test_a_note_or_card_of_absurd_size_is_refused(folder: Path, name: str, size: int) -> None:
+    (folder / name).write_bytes(b" " * size)
+    with pytest.raises(UserError, match=f"'{name}' of 'model' is not a regular file of at most"):
+        FolderOrigin(folder, None)
+
+
+@pytest.mark.parametrize("kind", ["folder", "pipe"])
+def test_a_note_that_is_no_file_is_refused(folder: Path, kind: str) -> None:
+    (os.mkfifo if kind == "pipe" else os.mkdir)(folder / "dnalm.json")
+    with pytest.raises(UserError, match=r"'dnalm\.json' of 'model' is not a regular file"):
+        FolderOrigin(folder, None)
+
+
+@pytest.mark.parametrize(
+    "revision", ["a\tb", "a\nb", "", 5, ["a"], {"a": 1}, "a/../../x", "..", ".a", "\ud800", "x" * 5_000, True, "a b"]
+)
+def test_a_revision_that_is_none_is_refused(folder: Path, revision: object) -> None:
+    (folder / "dnalm.json").write_text(json.dumps({"provenance": {"revision": revision}}))
+    with pytest.raises(UserError, match="has the revision '.*', which is none") as error:
+        FolderOrigin(folder, None)
+    assert str(error.value).isprintable()
+    assert len(str(error.value)) < 500
+
+
+@pytest.mark.parametrize("revision", [None, "main", "v1.0", "0123456789abcdef"])
+def test_a_revision_of_a_note_is_kept(folder: Path, revision: str | None) -> None:
+    (folder / "dnalm.json").write_text(json.dumps({"provenance": {"revision": revision}}))
+    assert FolderOrigin(folder, None).provenance == {"revision": revision}
+
+
+def test_a_name_of_a_note_is_short_and_on_one_line(folder: Path) -> None:
+    (folder / "dnalm.json").write_text(json.dumps({"name": "x\n\t\ud800" * 5_000}))
+    name = FolderOrigin(folder, None).name
+    assert name.isprintable()
+    assert len(name) < 2_000
+
+
+def test_an_adapter_is_refused_before_anything_is_fetched(folder: Path, target: Path) -> None:
+    (folder / "adapter_config.json").write_text("{}")
+    origin = Recorded(folder)
+    with pytest.raises(UserError, match="'model' holds an adapter such as LoRA's"):
+        collect(origin, target)
+    assert origin.fetched == []

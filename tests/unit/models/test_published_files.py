@@ -1,6 +1,7 @@
 """Files of published models without their names: recognised by their content, or refused."""
 
 import json
+import os
 import struct
 from collections.abc import Callable
 from pathlib import Path
@@ -211,3 +212,44 @@ def test_code_that_a_config_or_tokenizer_names_is_left_out() -> None:
         "tokenizer_config.json names code to load",
     ]
     assert "auto_map" in settings
+
+
+@pytest.mark.parametrize("mark", ["", "\ufeff"])
+@pytest.mark.parametrize("first", ["[PAD]", "[unused0]", "[UNK] "])
+@pytest.mark.parametrize("end", ["\n", "\r\n"])
+def test_a_vocabulary_may_begin_with_a_token_in_brackets(written: Written, first: str, end: str, mark: str) -> None:
+    words = end.join([first, "[UNK]", *"ACGTN"])
+    assert read_tokenizer([written((mark + words).encode())]) == {"vocab.txt": words}
+
+
+@pytest.mark.parametrize("text", ["[1,\n2]", "[\n1]", '["PAD"]', "[[PAD]]"])
+def test_a_list_is_no_vocabulary(written: Written, text: str) -> None:
+    with pytest.raises(UserError, match=r"is a JSON list|is no JSON"):
+        read_tokenizer([written(text)])
+
+
+@pytest.mark.parametrize("number", ["NaN", "Infinity", "1e400"])
+def test_a_number_that_json_lacks_is_read_as_in_a_folder(written: Written, number: str) -> None:
+    config = read_config(written(f'{{"model_type": "bert", "limits": [0, {number}]}}'))
+    assert repr(config["limits"]) == repr([0, float(number.replace("Infinity", "inf"))])
+    assert read_tokenizer([written(f'{{"model_max_length": {number}}}')]).keys() == {"tokenizer_config.json"}
+
+
+@pytest.mark.parametrize("kind", ["pipe", "device"])
+def test_a_file_without_an_end_is_not_opened(tmp_path: Path, kind: str) -> None:
+    if kind == "pipe":
+        os.mkfifo(tmp_path / "x")
+    else:
+        (tmp_path / "x").symlink_to("/dev/zero")
+    with pytest.raises(UserError, match="'x' is not a regular file"):
+        read_config(tmp_path / "x")
+
+
+def test_a_pad_token_that_a_model_cannot_do_without_becomes_the_tokenizers() -> None:
+    mended: list[str] = []
+    config = {"model_type": "esm", "vocab_size": 7, "pad_token_id": 9, "position_embedding_type": "rotary"}
+    given = StoredModel("m", (), {}, config, {"vocab.txt": "<unk>\n<pad>\nA\nC\nG\nT\nN"})
+    assert mend(given, mended).config["pad_token_id"] == 1
+    assert mended == [
+        "config.json pads with the token 9, but there are only 7: it names the tokenizer's pad token, 1, now"
+    ]

@@ -12,6 +12,8 @@ import transformers
 from conftest import REPOSITORY, TEST_DATA
 from dnalm.errors import UserError
 from dnalm.models import transformers_native
+from dnalm.models.head_config import HeadFacts
+from dnalm.models.heads import new_classifier
 from dnalm.models.model_file import StoredModel
 from dnalm.models.registry import (
     is_known,
@@ -256,3 +258,25 @@ def test_the_config_of_a_segmenters_backbone_has_the_factor_of_its_frequencies(
     plain, slowed = (published_config(load_language_model(changed_segmenter(*how))) for how in ((), (slow,)))
     assert plain["rescaling_factor"] is None
     assert slowed["rescaling_factor"] == pytest.approx(2, abs=1e-3)
+
+
+def test_a_new_model_that_would_fail_in_its_training_is_refused() -> None:
+    config = LLAMA | {
+        "model_type": "mixtral",
+        "num_key_value_heads": 2,
+        "num_local_experts": 2,
+        "num_experts_per_tok": 3,
+    }
+    with pytest.raises(UserError, match=r"'new' cannot run a sequence \(.+\); fix its config"):
+        new_language_model(config, LETTERS, "new", causal=True)
+
+
+def test_a_model_that_fails_is_refused_before_it_is_trained(model_folder: ModelFolder) -> None:
+    stored = open_model(model_folder("mixtral"))
+    model = load_language_model(
+        dataclasses.replace(stored, config=stored.config | {"num_experts_per_tok": 9}), head=True
+    )
+    with pytest.raises(UserError, match="cannot run a sequence"):
+        trainable(model)
+    with pytest.raises(UserError, match="cannot run a sequence"):
+        new_classifier(model.stored, HeadFacts("classify", ("a", "b")), seed=0)

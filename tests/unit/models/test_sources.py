@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 from dnalm.errors import UserError
+from dnalm.models.registry import load_language_model
 from dnalm.models.sources import open_model
 from safetensors.torch import load_file, save_file
 
@@ -126,3 +127,80 @@ def test_unknown_facts_of_the_installers_note_stay_unknown(model_folder: ModelFo
 def test_a_damaged_note_is_refused(model_folder: ModelFolder, tmp_path: Path, note: object) -> None:
     with pytest.raises(UserError, match=r"dnalm\.json"):
         open_model(noted(model_folder, tmp_path, note))
+
+
+def changed(model_folder: ModelFolder, tmp_path: Path, **files: object) -> Path:
+    """Return a copy of a model's folder with other files: name with `__` for a dot → text or JSON."""
+    folder = tmp_path / "changed"
+    shutil.copytree(model_folder("bert"), folder)
+    for name, content in files.items():
+        text = content if isinstance(content, str) else json.dumps(content)
+        (folder / name.replace("__", ".")).write_text(text, encoding="utf-8")
+    return folder
+
+
+@pytest.mark.parametrize("name", ["adapter_config__json", "adapter_model__safetensors", "adapter_model__bin"])
+@pytest.mark.parametrize("with_model", [True, False])
+def test_a_folder_with_an_adapter_is_refused_with_and_without_its_base(
+    model_folder: ModelFolder, tmp_path: Path, name: str, with_model: bool
+) -> None:
+    """Without the adapter, a model gives other numbers than its publisher's."""
+    folder = changed(model_folder, tmp_path, **{name: {"peft_type": "LORA"}})
+    if not with_model:
+        (folder / "config.json").unlink()
+        (folder / "model.safetensors").unlink()
+    with pytest.raises(UserError, match=r"'changed' holds an adapter such as LoRA's .* Merge it into its base model"):
+        open_model(folder)
+
+
+def test_a_number_that_no_code_reads_may_be_infinite(model_folder: ModelFolder, tmp_path: Path) -> None:
+    config = json.loads((model_folder("bert") / "config.json").read_text()) | {"time_step_limit": [0.0, float("inf")]}
+    stored = open_model(changed(model_folder, tmp_path, config__json=config))
+    assert stored.config["time_step_limit"] == [0.0, float("inf")]
+    assert stored.sha256() != open_model(model_folder("bert")).sha256()
+    load_language_model(stored)
+
+
+def test_a_number_that_code_reads_may_not(model_folder: ModelFolder, tmp_path: Path) -> None:
+    config = json.loads((model_folder("bert") / "config.json").read_text()) | {"layer_norm_eps": float("inf")}
+    stored = open_model(changed(model_folder, tmp_path, config__json=config))
+    with pytest.raises(UserError, match="layer_norm_eps = inf, where a positive number is needed"):
+        load_language_model(stored)
+
+
+@pytest.mark.parametrize(
+    ("name", "text"), [("special_tokens_map", '{"a": NaN}'), ("dnalm", '{"provenance": {"a": 1e999}}')]
+)
+def test_other_files_have_finite_numbers(model_folder: ModelFolder, tmp_path: Path, name: str, text: str) -> None:
+    folder = changed(model_folder, tmp_path, **{f"{name}__json": text})
+    with pytest.raises(UserError, match=rf"{name}\.json' of a model is no JSON \(it has the number"):
+        open_model(folder)
+
+
+def test_byte_order_marks_are_left_out(model_folder: ModelFolder, tmp_path: Path) -> None:
+    plain = open_model(model_folder("bert"))
+    marked = {"config__json": plain.config, "vocab__txt": plain.tokenizer["vocab.txt"]}
+    texts = {key: "\ufeff" + (x if isinstance(x, str) else json.dumps(x)) for key, x in marked.items()}
+    stored = open_model(changed(model_folder, tmp_path, **texts))
+    assert (stored.config, stored.tokenizer) == (plain.config, plain.tokenizer)
+
+
+@pytest.mark.parametrize("name", ["config.json", "vocab.txt", "dnalm.json"])
+def test_a_file_without_an_end_is_not_read(model_folder: ModelFolder, tmp_path: Path, name: str) -> None:
+    folder = changed(model_folder, tmp_path)
+    (folder / name).unlink(missing_ok=True)
+    (folder / name).symlink_to("/dev/zero")
+    if name == "config.json":
+        with pytest.raises(UserError, match=r"cannot be read \(Not a regular file\)"):
+            open_model(folder)
+    else:  # as if it were not there
+        assert name not in open_model(folder).tokenizer
+
+
+def test_a_note_is_short_and_on_one_line(model_folder: ModelFolder, tmp_path: Path) -> None:
+    folder = changed(model_folder, tmp_path, dnalm__json={"name": "x\n" * 500})
+    assert "\n" not in open_model(folder).name
+    assert len(open_model(folder).name) < 200
+    (folder / "dnalm.json").write_text(json.dumps({"name": "x" * 1_000_001}))
+    with pytest.raises(UserError, match="it has over 1 MB"):
+        open_model(folder)

@@ -76,6 +76,8 @@ def test_an_end_token_is_added_only_where_the_settings_name_one() -> None:
         (["<cls>", "L", "K"], "no words of 1 to 8 bases"),
         (["A" * 9], "no words of 1 to 8 bases"),
         (["<cls>", *"ACG", "N"], "lacks the word 'T'"),
+        ([token for token in VOCABULARY if len(token) != 1], "all words of 3 bases and no single bases: they overlap"),
+        ([token for token in VOCABULARY if token not in ("A", "C")], "lacks the word 'A'"),
         ([token for token in VOCABULARY if token != "GCT"], "lacks the word 'GCT'"),
         (["<cls>", *"ACGT"], "neither 'N' nor an unknown token"),
     ],
@@ -194,3 +196,9 @@ def test_the_order_in_which_a_tokenizer_json_lists_its_words_does_not_matter() -
     assert isinstance(in_order, KmerTokenizer)
     ids = tokenizer_from_files({"tokenizer.json": description}).encode(["ACGTTN"])[0].ids
     assert in_order.encode(["ACGTTN"])[0].ids.tolist() == ids.tolist()
+
+
+def test_a_tokenizer_of_overlapping_kmers_is_named_by_its_class() -> None:
+    files = {"vocab.txt": "\n".join(VOCABULARY), "tokenizer_config.json": {"tokenizer_class": "DNATokenizer"}}
+    with pytest.raises(UserError, match="DNATokenizer, reads overlapping k-mers, which is not supported"):
+        tokenizer_from_files(files)

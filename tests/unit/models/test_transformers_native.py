@@ -282,3 +282,80 @@ def test_published_tensors_have_the_published_names_of_experts(model_folder: Mod
     assert EXPERT in found
     assert found.keys() == wanted.keys()
     assert all(torch.equal(tensor, wanted[name]) for name, tensor in found.items())
+
+
+# What older versions wrote beside the weights of layer 0: architecture → names.
+MASK = torch.ones(1, 1, 256, 256, dtype=torch.uint8).tril()
+BUFFERS: dict[str, dict[str, Tensor]] = {
+    "gpt2": {"transformer.h.0.attn.bias": MASK, "transformer.h.0.attn.masked_bias": torch.tensor(-1e4)},
+    "gpt_neox": {
+        "gpt_neox.layers.0.attention.bias": MASK.bool(),
+        "gpt_neox.layers.0.attention.masked_bias": torch.tensor(-1e9).half(),  # −∞
+        "gpt_neox.layers.0.attention.rotary_emb.inv_freq": torch.ones(4),
+    },
+    "phi": {
+        "model.layers.0.self_attn.rotary_emb.cos_cached": torch.ones(256, 8),
+        "model.layers.0.self_attn.rotary_emb.sin_cached": torch.ones(256, 8),
+    },
+    "deberta-v2": {"mask_predictions.dense.weight": torch.ones(2, 2)},
+    "esm-rotary": {
+        "esm.embeddings.position_ids": torch.arange(256)[None],
+        "esm.encoder.layer.0.attention.self.rotary_embeddings.inv_freq": torch.ones(4),
+        "esm.contact_head.regression.bias": torch.ones(1),
+    },
+    **{
+        name: {
+            f"{prefix}.embeddings.position_ids": torch.arange(256)[None],
+            f"{prefix}.embeddings.token_type_ids": torch.zeros(1, 256, dtype=torch.long),
+        }
+        for name, prefix in {
+            "bert": "bert",
+            "roberta": "roberta",
+            "electra": "electra",
+            "distilbert": "distilbert",
+        }.items()
+    },
+    **{
+        name: {"model.layers.0.self_attn.rotary_emb.inv_freq": torch.ones(4)}
+        for name in ("gemma", "gemma2", "llama", "mistral", "mixtral", "olmo", "olmo2", "qwen2", "qwen3", "starcoder2")
+    },
+}
+
+
+@pytest.mark.parametrize("architecture", BUFFERS)
+@pytest.mark.parametrize("head", [False, True])
+def test_buffers_of_older_versions_change_nothing(
+    model_folder: ModelFolder, tmp_path: Path, architecture: str, head: bool
+) -> None:
+    folder = changed(
+        model_folder(architecture), tmp_path, lambda config, tensors: tensors.update(BUFFERS[architecture])
+    )
+    found, expected = (
+        load_language_model(open_model(path), head=head) for path in (folder, model_folder(architecture))
+    )
+    ids = torch.arange(4, 20)[None]
+    with torch.inference_mode():
+        for one, other in zip(
+            found.hidden_states(ids, None, range(4)), expected.hidden_states(ids, None, range(4)), strict=True
+        ):
+            assert torch.equal(one, other)
+
+
+@pytest.mark.parametrize("architecture", ["esm-rotary", "modernbert-decoder", "mixtral"])
+def test_a_model_with_a_pad_beyond_the_vocabulary_gives_the_same(
+    model_folder: ModelFolder, tmp_path: Path, architecture: str
+) -> None:
+    folder = changed(model_folder(architecture), tmp_path, lambda config, tensors: config.update(pad_token_id=5_000))
+    found, expected = (load_language_model(open_model(path)) for path in (folder, model_folder(architecture)))
+    ids = torch.arange(4, 20)[None]
+    with torch.inference_mode():
+        assert torch.equal(found.hidden_states(ids, None, [3])[0], expected.hidden_states(ids, None, [3])[0])
+
+
+@pytest.mark.parametrize("architecture", ["esm-absolute", "roberta"])
+def test_a_pad_beyond_the_vocabulary_from_which_positions_are_counted_is_named(
+    model_folder: ModelFolder, tmp_path: Path, architecture: str
+) -> None:
+    folder = changed(model_folder(architecture), tmp_path, lambda config, tensors: config.update(pad_token_id=5_000))
+    with pytest.raises(UserError, match=r"pad_token_id = 5000, .* positions are counted from it\. .* tokenizer's is 1"):
+        load_language_model(open_model(folder))

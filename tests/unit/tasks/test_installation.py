@@ -1,6 +1,7 @@
 """What an admin gets who installs a model: its folder, its row, and what the row says."""
 
 import json
+import re
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -309,6 +310,13 @@ def test_a_row_has_the_columns_of_the_shared_table(run_install: Run, model_folde
 def test_a_value_is_a_safe_name_of_a_folder(name: str, value: str) -> None:
     found = row_value(name, "0123456789abcdef")
     assert found == value
+
+
+@pytest.mark.parametrize("version", ["../../../etc", "a\tb\nc", "\ud800" * 20])
+def test_a_value_is_safe_whatever_name_and_version_are(version: str) -> None:
+    found = row_value("x/" * 5_000, version)
+    assert re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]*", found)
+    assert len(found) < 255  # of a folder's name
 
 
 def test_no_weights_are_fetched_of_an_architecture_that_nothing_reads(

@@ -42,7 +42,7 @@ def refuse_absurd_sizes(stored: StoredModel) -> None:
         most = len(stored.tensors) if repeated else MOST_POSITIONS if "position" in key else LARGEST_SIZE
         if abs(value) > most:
             raise UserError(
-                f"The config of the model '{stored.name}' asks for {shown(key)} = {value:,}, which its weights cannot "
+                f"The config of the model '{stored.name}' asks for {shown(key)} = {_written(value)}, which its weights cannot "
                 "fill; use intact files."
             )
         if value < 0 and NEVER_NEGATIVE.fullmatch(key):
@@ -77,6 +77,10 @@ def refuse_unfit_numbers(name: str, config: Mapping[str, Any], usual: Mapping[st
                 f"The config of the model '{name}' has {shown(key)} = {shown(value)}, where {needed} is needed. "
                 "Fix its config.json, or download it again."
             )
+
+
+def _written(number: int) -> str:
+    return shown(f"{number:,}")
 
 
 def _is_number(value: object) -> bool:
