@@ -301,6 +301,48 @@ def test_a_link_out_of_a_folder_is_refused(run_install: Run, model_folder: Model
     assert "is a link out of its folder" in refused(run_install, tmp_path, "--source", "folder", "--folder", folder)
 
 
+@pytest.mark.parametrize("name", ["dnalm.json", "README.md"])
+@pytest.mark.parametrize("target", ["/dev/zero", "/etc/passwd"])
+def test_a_note_or_card_that_leads_out_of_a_folder_is_refused(
+    run_install: Run, model_folder: ModelFolder, tmp_path: Path, name: str, target: str
+) -> None:
+    folder = tmp_path / "folder"
+    shutil.copytree(model_folder("bert"), folder)
+    (folder / name).symlink_to(target)
+    problem = refused(run_install, tmp_path, "--source", "folder", "--folder", folder)
+    assert f"'{name}' of 'folder' is a link out of its folder" in problem
+
+
+@pytest.mark.parametrize(
+    "revision", ["abc\tdef\nevil\tEvil model\t/etc", 5, {"a": 1}, "a/../../x", "\ud800", "x" * 5_000]
+)
+def test_a_revision_that_is_none_reaches_no_row_and_no_path(
+    run_install: Run, model_folder: ModelFolder, tmp_path: Path, revision: object
+) -> None:
+    folder = tmp_path / "folder"
+    shutil.copytree(model_folder("bert"), folder)
+    (folder / "dnalm.json").write_text(json.dumps({"name": "x/y", "provenance": {"revision": revision}}))
+    assert "which is none" in refused(run_install, tmp_path, "--source", "folder", "--folder", folder)
+
+
+def test_a_name_of_5000_letters_is_cut(run_install: Run, model_folder: ModelFolder, tmp_path: Path) -> None:
+    folder = tmp_path / "folder"
+    shutil.copytree(model_folder("bert"), folder)
+    (folder / "dnalm.json").write_text(json.dumps({"name": "x" * 5_000, "provenance": {"revision": "abc"}}))
+    assert run_install("--source", "folder", "--folder", folder)[0] == 0
+    (row,) = json.loads((tmp_path / "row.json").read_text())["data_tables"]["huggingface"]
+    assert row["value"] == row["path"] == f"{'x' * 200}--abc"
+    assert (tmp_path / "models" / row["path"] / "model.safetensors").is_file()
+
+
+def test_an_adapter_on_the_hub_is_named_before_it_is_fetched(
+    run_install: Run, hub: Hub, published: Repository, tmp_path: Path
+) -> None:
+    published.files |= {"adapter_config.json": b'{"peft_type": "LORA"}', "adapter_model.safetensors": b"x"}
+    assert "holds an adapter such as LoRA's" in refused(run_install, tmp_path, *HUB)
+    assert hub.fetched() == []
+
+
 def test_a_file_that_may_not_be_read_is_named(
     run_install: Run, model_folder: ModelFolder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -2,9 +2,11 @@
 
 import json
 import os
+import random
 import shutil
 import subprocess
 import sys
+import time
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
@@ -15,6 +17,7 @@ import torch
 from conftest import REPOSITORY, TEST_DATA, Run
 from dnalm.models.model_file import write_model_file
 from dnalm.models.sources import open_model
+from dnalm.models.vocabularies import all_kmers, learn_byte_pairs
 
 SEQUENCES = TEST_DATA / "two_genomes.fasta"
 ModelFolder = Callable[[str], Path]
@@ -126,3 +129,40 @@ def test_paths_within_a_model_file_reach_nothing(run_tool: Run, random_model: Pa
     assert found[0] == found[1]
     assert secret.read_text() == "{}"
     assert sorted(path.name for path in tmp_path.iterdir()) == ["model", "secret.json", "x"]
+
+
+def test_a_tokenizer_that_writes_gigabytes_or_never_ends_is_refused_at_once(
+    run_tool: Run, random_model: Path, tmp_path: Path
+) -> None:
+    stored = open_model(random_model)
+    description = json.loads(all_kmers(1).to_str())
+    rules = {
+        "grows": [{"type": "Replace", "pattern": {"String": "A"}, "content": "A" * 1_000}] * 3,
+        "doubles": [{"type": "Replace", "pattern": {"String": "A"}, "content": "AA"}] * 30,
+    }
+    for name, normalizers in rules.items():
+        tokenizer = {"tokenizer.json": description | {"normalizer": {"type": "Sequence", "normalizers": normalizers}}}
+        write_model_file(tmp_path / name, stored.read_tensors(), stored.config, tokenizer, name=name)
+        started = time.process_time()
+        given = ("--sequences", SEQUENCES, "--model", tmp_path / name, "--output", tmp_path / "x")
+        code, _, error = run_tool("embed", *given)
+        assert time.process_time() - started < 10
+        assert code == 1
+        assert "its normalizer makes a text over 16 times as long" in error
+        assert error.count("\n") == 1
+
+
+def test_two_runs_with_a_tokenizer_that_leaves_merges_out_at_random_give_the_same(
+    run_tool: Run, random_model: Path, tmp_path: Path
+) -> None:
+    stored = open_model(random_model)
+    bases = "".join(random.Random(1).choices("ACGT", k=5_000))
+    description = json.loads(learn_byte_pairs([bases], 60).to_str())
+    description["model"]["dropout"] = 0.5
+    write_model_file(
+        tmp_path / "model", stored.read_tensors(), stored.config, {"tokenizer.json": description}, name="x"
+    )
+    given = ("--sequences", SEQUENCES, "--model", tmp_path / "model", "--output-format", "tabular")
+    for name in ("first", "second"):
+        assert run_tool("embed", *given, "--output", tmp_path / name)[0] == 0
+    assert (tmp_path / "first").read_bytes() == (tmp_path / "second").read_bytes()

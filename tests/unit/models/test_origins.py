@@ -254,7 +254,7 @@ def test_a_note_that_is_no_file_is_refused(folder: Path, kind: str) -> None:
 )
 def test_a_revision_that_is_none_is_refused(folder: Path, revision: object) -> None:
     (folder / "dnalm.json").write_text(json.dumps({"provenance": {"revision": revision}}))
-    with pytest.raises(UserError, match="has the revision '.*', which is none") as error:
+    with pytest.raises(UserError, match=r"has the revision '.*', which is none") as error:
         FolderOrigin(folder, None)
     assert str(error.value).isprintable()
     assert len(str(error.value)) < 500

@@ -42,8 +42,8 @@ def refuse_absurd_sizes(stored: StoredModel) -> None:
         most = len(stored.tensors) if repeated else MOST_POSITIONS if "position" in key else LARGEST_SIZE
         if abs(value) > most:
             raise UserError(
-                f"The config of the model '{stored.name}' asks for {shown(key)} = {_written(value)}, which its weights cannot "
-                "fill; use intact files."
+                f"The config of the model '{stored.name}' asks for {shown(key)} = {_written(value)}, which its weights "
+                "cannot fill; use intact files."
             )
         if value < 0 and NEVER_NEGATIVE.fullmatch(key):
             raise UserError(

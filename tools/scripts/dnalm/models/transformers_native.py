@@ -106,7 +106,7 @@ def _read(
     model, report = model_class.from_pretrained(
         None,
         config=config,
-        state_dict=stored.read_tensors(name for name in stored.tensors if not unused.search(name)),
+        state_dict=stored.read_tensors(name for name in stored.tensors if not BUFFERS.search(name)),
         dtype=torch.float32,
         attn_implementation="sdpa" if model_class._supports_sdpa else "eager",
         output_loading_info=True,
