@@ -248,10 +248,11 @@ def bytes_of_files(chance: random.Random) -> Iterator[Case]:
 
     for number in range(20):
         share = chance.random() if number else 0.999999
-        yield raw(
-            f"bytes: cut at {share:.6f}",
-            changed(lambda whole, share=share: whole.__delitem__(slice(int(len(whole) * share), None))),
-        )  # type: ignore[misc]
+
+        def cut(whole: bytearray, share: float = share) -> None:
+            del whole[int(len(whole) * share) :]
+
+        yield raw(f"bytes: cut at {share:.6f}", changed(cut))
     for number in range(60):
         where, bit, within = chance.random(), 1 << chance.randrange(8), number < 50
 
@@ -647,7 +648,8 @@ def tokenizers() -> Iterator[Case]:
         yield of(f"tokenizer's settings: {what}", tokenizer=KMERS | {"tokenizer_config.json": changes})
         both = json_tokenizer() | {"tokenizer_config.json": changes}
         yield of(f"byte pairs' settings: {what}", tokenizer=both)
-    for what, content in {"a list": [], "text": "x", "null": None, "nothing": {}, "other files": {"../x": "y"}}.items():
+    places: dict[str, Any] = {"a list": [], "text": "x", "null": None, "nothing": {}, "other files": {"../x": "y"}}
+    for what, content in places.items():
         yield of(f"tokenizer: {what} in the place of files", tokenizer_text=json.dumps(content))
     deep = '{"a":' * 900 + "1" + "}" * 900
     yield of("tokenizer: a deep file", tokenizer_text='{"vocab.txt":"x","tokenizer_config.json":' + deep + "}")
@@ -825,7 +827,8 @@ def folders() -> Iterator[Case]:
         for what, make in kinds.items():
 
             def write(folder: Path, name: str = name, make: Callable[[Path], Any] = make) -> Path:
-                model = folder_of(folder / "model", **{name: None})
+                model = folder_of(folder / "model")
+                (model / name).unlink(missing_ok=True)
                 make(model / name)
                 return model
 

@@ -26,7 +26,7 @@ def bounded(description: Mapping[str, Any]) -> dict[str, Any]:
     Raises:
         UserError: its rules make a text many times as long, or are very many.
     """
-    growth, added, ascii_alone = 1.0, 0, True
+    growth, added, ascii_alone = 1.0, 0.0, True
     for rule in _rules(description.get("normalizer"), "normalizer", "normalizers"):
         factor, more, is_ascii = _growth(rule, ascii_alone)
         growth, added, ascii_alone = growth * factor, added * factor + more, ascii_alone and is_ascii
