@@ -229,6 +229,12 @@ def test_a_note_or_card_that_is_a_link_out_of_the_folder_is_refused(folder: Path
     assert "a secret" not in str(error.value)
 
 
+def test_a_note_that_is_a_link_to_itself_is_refused(folder: Path) -> None:
+    (folder / "dnalm.json").symlink_to("dnalm.json")
+    with pytest.raises(UserError, match=r"'dnalm\.json' of 'model' is a link to nothing"):
+        FolderOrigin(folder, None)
+
+
 def test_a_note_that_is_a_link_within_the_folder_is_read(folder: Path) -> None:
     (folder / "other.json").write_text(json.dumps({"name": "somebody/x"}))
     (folder / "dnalm.json").symlink_to("other.json")

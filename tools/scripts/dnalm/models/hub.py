@@ -170,7 +170,8 @@ def _has_its_hash(path: Path, file: HubFile) -> bool:
             return hashlib.file_digest(content, "sha256").hexdigest() == file.sha256
         # A small file is known by its git hash: of its length and its content.
         digest = hashlib.sha1(b"blob %d\0" % path.stat().st_size, usedforsecurity=False)
-        digest.update(content.read())
+        while part := content.read(1 << 20):
+            digest.update(part)
         return digest.hexdigest() == file.git_hash
 
 

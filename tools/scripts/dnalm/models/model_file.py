@@ -46,7 +46,7 @@ TRAINING_PREFIX = "training."
 # Stored by some versions of transformers, recomputed by all: positions, token types, rotary frequencies, and the causal
 # masks of GPT-2 and GPT-NeoX, which in half precision hold infinity.
 BUFFERS = re.compile(
-    r"(^|\.)(position_ids|token_type_ids|inv_freq|cos_cached|sin_cached)$|"
+    r"(position_ids|token_type_ids|inv_freq|cos_cached|sin_cached)$|"
     r"(^|\.)(attn|attention|crossattention)\.(bias|masked_bias)$"
 )
 # What peft calls the tensors of an adapter, and the weights of the layer around which it lies.

@@ -139,7 +139,10 @@ class FolderOrigin:
         return self._own_path(name)
 
     def _own_path(self, name: str) -> Path:
-        path = (self._folder / name).resolve()
+        try:
+            path = (self._folder / name).resolve()
+        except (OSError, RuntimeError) as error:  # links that lead to each other
+            raise UserError(f"The file '{name}' of '{self.name}' is a link to nothing; put the file there.") from error
         if not path.is_relative_to(self._root):
             raise UserError(
                 f"The file '{name}' of '{self.name}' is a link out of its folder; put the file itself there."

@@ -302,7 +302,8 @@ class JsonTokenizer:
             self._tokenizer.no_padding()
             first = _probed(self._tokenizer)
         # A post-processor may add ids that the vocabulary lacks.
-        if max(*self._tokenizer.get_vocab(with_added_tokens=True).values(), *first.ids, 0) > LARGEST_ID:
+        ids = itertools.chain(self._tokenizer.get_vocab(with_added_tokens=True).values(), first.ids)
+        if max(ids, default=0) > LARGEST_ID:
             raise UserError("The model's tokenizer.json has ids of over 31 bits; use an intact model.")
         if not first.ids:
             raise UserError("The model's tokenizer.json makes no token of the letter A; use a DNA model.")
