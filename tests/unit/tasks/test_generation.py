@@ -166,7 +166,7 @@ def test_always_taking_the_likeliest_token_is_warned_of(
         (("--number", 0), "The number of sequences is 0; use 1 or more"),
         (("--seed", -1), "The seed is -1; use 0 or more"),
         (("--prompts", TEST_DATA / "protein.fasta"), "it looks like protein; use DNA sequences"),
-        (("--prompts", TEST_DATA / "absent.fasta"), "cannot be read"),
+        (("--prompts", TEST_DATA / "absent.fasta"), "does not exist"),
     ],
 )
 def test_bad_choices_are_refused_in_one_sentence(

@@ -371,7 +371,7 @@ def test_the_tutorials_distance_is_of_max_pooled_logits_without_padding(score: S
 
 def test_only_variants_in_regions_are_scored(score: Score, tmp_path: Path) -> None:
     regions = tmp_path / "regions.bed"
-    regions.write_text("MT\t3000\t4000\nMT\t3242\t3243\nchrM\t8992\t8993\nother\t1\t2\n")
+    regions.write_text("MT\t3000\t4000\nMT\t3242\t3243\nchrM\t8992\t8993\n")
     named = fasta(tmp_path / "genome.fa", ("chrM", mitochondrion()))
     renamed = tmp_path / "x.vcf"
     renamed.write_text(VARIANTS.read_text().replace("human_mitochondrion", "M"))
