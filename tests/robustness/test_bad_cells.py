@@ -146,23 +146,23 @@ def table_of_old(file: h5py.File) -> None:
 
 ENSEMBL = "they are Ensembl ids, and the model knows gene symbols: choose a column with symbols"
 BAD_CELLS: dict[str, tuple[Change, str]] = {
-    "empty": (lambda path: path.write_bytes(b""), "is damaged or no h5ad"),
-    "FASTA": (lambda path: shutil.copy(TEST_DATA / "two_genomes.fasta", path), "is damaged or no h5ad"),
-    "cut short": (lambda path: path.write_bytes(CELLS.read_bytes()[:40_000]), "is damaged or no h5ad"),
-    "folder": (lambda path: path.mkdir(), "cannot be read"),
+    "empty": (lambda path: path.write_bytes(b""), "is damaged, or not an h5ad file"),
+    "FASTA": (lambda path: shutil.copy(TEST_DATA / "two_genomes.fasta", path), "is damaged, or not an h5ad file"),
+    "cut short": (lambda path: path.write_bytes(CELLS.read_bytes()[:40_000]), "is damaged, or not an h5ad file"),
+    "folder": (lambda path: path.mkdir(), "in.h5ad' is not a regular file. Give the path of a file"),
     "other HDF5": (in_file(lambda file: file.pop("var")), "but no AnnData of today with obs and var"),
     "table of an old version": (in_file(table_of_old), "but no AnnData of today with obs and var"),
     "no matrix": (changed(without_matrix), "has no matrix X; choose a layer ('scaled')"),
     "matrix of text": (in_file(replaced("X/data", np.full(9, b"x"))), "X of 'in.h5ad' does not hold numbers"),
     "matrix of complex numbers": (in_file(replaced("X/data", np.ones(9, "c8"))), "does not hold numbers"),
     "matrix of another shape": (in_file(other_shape), "has the shape (61, 128), but there are 60 cells and 128 genes"),
-    "matrix without its end": (in_file(replaced("X/data", np.ones(9))), "is damaged or no h5ad"),
-    "gene out of range": (in_file(gene_out_of_range), "is damaged or no h5ad"),
-    "overlapping rows": (in_file(overlapping_rows), "is damaged or no h5ad"),
-    "unknown layout": (in_file(unknown_layout), "is damaged or no h5ad"),
-    "matrix in another file": (in_file(elsewhere), "'X' of the file 'in.h5ad' points to another file"),
-    "matrix in any file": (in_file(outside), "'X' of the file 'in.h5ad' points to another file"),
-    "virtual matrix": (in_file(virtual), "'X' of the file 'in.h5ad' points to another file"),
+    "matrix without its end": (in_file(replaced("X/data", np.ones(9))), "is damaged, or not an h5ad file"),
+    "gene out of range": (in_file(gene_out_of_range), "is damaged, or not an h5ad file"),
+    "overlapping rows": (in_file(overlapping_rows), "is damaged, or not an h5ad file"),
+    "unknown layout": (in_file(unknown_layout), "is damaged, or not an h5ad file"),
+    "matrix in another file": (in_file(elsewhere), "has 'X' in another file, which is never read"),
+    "matrix in any file": (in_file(outside), "has 'X' in another file, which is never read"),
+    "virtual matrix": (in_file(virtual), "has 'X' in another file, which is never read"),
     "no genes": (changed(lambda data: data._inplace_subset_var([])), "has 60 cells and 0 genes"),
     "no cells": (changed(lambda data: data._inplace_subset_obs([])), "has 0 cells and 128 genes"),
     "negative": (
@@ -194,7 +194,7 @@ def test_bad_cells_are_refused(refused: Refused, tmp_path: Path, case: str) -> N
 
 
 def test_a_missing_file_is_refused(refused: Refused, tmp_path: Path) -> None:
-    assert "cannot be read (No such file or directory)" in refused(tmp_path / "absent.h5ad")
+    assert "absent.h5ad' does not exist. Check its name" in refused(tmp_path / "absent.h5ad")
 
 
 def test_a_column_that_is_not_there_is_answered_with_those_that_are(refused: Refused) -> None:
@@ -213,7 +213,7 @@ def test_a_damaged_matrix_by_gene_is_refused(refused: Refused, tmp_path: Path) -
     data.write_h5ad(tmp_path / "in.h5ad")
     with h5py.File(tmp_path / "in.h5ad", "r+") as file:
         file["X/indices"][0] = 60
-    assert "is damaged or no h5ad" in refused(tmp_path / "in.h5ad")
+    assert "is damaged, or not an h5ad file" in refused(tmp_path / "in.h5ad")
 
 
 def test_unsigned_counts_are_no_mistake(run_tool: Run, tmp_path: Path) -> None:

@@ -146,7 +146,7 @@ BAD_EMBEDDINGS: dict[str, tuple[Callable[[Path], object], str]] = {
     "uneven lists in Parquet": (uneven_lists, "Record 2 ('b') of 'input.dat' does not have 2 dimensions"),
     "damaged npz": (
         raw((TEST_DATA / "two_genomes_embeddings.npz").read_bytes()[:9_000]),
-        "is a damaged npz file, or none",
+        "is damaged, or not an npz file",
     ),
     "other npz": (other_npz, "is no npz with the arrays 'ids' and 'embeddings'"),
     "one vector a token": (vectors_of_tokens, "has one vector a token; embed with a pooling"),

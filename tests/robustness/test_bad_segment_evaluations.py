@@ -42,12 +42,12 @@ def test_nothing_to_evaluate(refuses: Refuses) -> None:
 
 
 def test_files_that_are_no_tracks(refuses: Refuses, tmp_path: Path) -> None:
-    refuses("is no bigWig", "--tracks", FEATURES)
+    refuses("or not a bigWig", "--tracks", FEATURES)
     refuses("cannot be read", "--tracks", tmp_path / "missing.bw")
     (tmp_path / "cut.bw").write_bytes(TRACK.read_bytes()[:5_000])
     refuses("'cut.bw'", "--tracks", tmp_path / "cut.bw")
     (tmp_path / "empty.bw").write_bytes(b"")
-    refuses("is no bigWig", "--tracks", tmp_path / "empty.bw")
+    refuses("or not a bigWig", "--tracks", tmp_path / "empty.bw")
 
 
 def test_tracks_that_hold_no_probabilities(refuses: Refuses, tmp_path: Path) -> None:

@@ -280,7 +280,7 @@ def test_answers_that_are_there_already_are_not_replaced(tmp_path: Path) -> None
     [
         (b"", "'earlier' is empty; give embeddings or a journal"),
         (b"id\tvector\n", r"'earlier' is neither embeddings \(h5ad\) nor a journal of this tool"),
-        (b"\x89HDF and nothing more", "'earlier' holds no embeddings that this tool made"),
+        (b"\x89HDF and nothing more", "'earlier' is a damaged HDF5 file. Make or upload it again"),
     ],
 )
 def test_other_files_are_not_taken_over(tmp_path: Path, content: bytes, sentence: str) -> None:
@@ -312,7 +312,7 @@ def test_embeddings_that_point_to_another_file_are_refused(tmp_path: Path) -> No
         file["elsewhere"] = h5py.ExternalLink("/etc/passwd", "/X")
     with (
         AnswerJournal(tmp_path / "j") as journal,
-        pytest.raises(UserError, match=r"'elsewhere' of the file 'e.h5ad' points to another file"),
+        pytest.raises(UserError, match=r"'e.h5ad' has 'elsewhere' in another file, which is never read"),
     ):
         journal.take_over(tmp_path / "e.h5ad")
 

@@ -129,5 +129,5 @@ def test_integers_and_float64_become_float32(tmp_path: Path) -> None:
 
 def test_a_pickled_npz_is_never_unpickled(tmp_path: Path) -> None:
     np.savez(tmp_path / "x.npz", ids=np.array(["a", object()], dtype=object), embeddings=VECTORS[:2])
-    with pytest.raises(UserError, match="damaged npz file, or none"):
+    with pytest.raises(UserError, match="is damaged, or not an npz file"):
         read_embeddings(tmp_path / "x.npz")

@@ -152,7 +152,7 @@ def test_shards_that_say_nothing_of_their_run_are_merged_with_a_note(tmp_path: P
 @pytest.mark.parametrize("content", [b"", b"id\tlength\n", b"\x89HDF\r\n\x1a\n", b"PAR1 and no more"])
 def test_damaged_files_are_refused(tmp_path: Path, kind: str, content: bytes) -> None:
     (tmp_path / "b").write_bytes(content)
-    with pytest.raises(UserError, match=r"Shard 2 \('b'\) is a damaged (HDF5|Parquet) file; make or upload it again"):
+    with pytest.raises(UserError, match=r"Shard 2 \('b'\) is a damaged (HDF5|Parquet) file\. Make or upload it again"):
         MERGE[kind]([write(tmp_path / "a", kind), tmp_path / "b"], tmp_path / "m")
 
 
@@ -183,7 +183,7 @@ def change_matrix(file: h5py.File) -> None:
         (change_matrix, "has a matrix X that is no float32; merge embeddings as DNA-LM embed wrote them"),
         (lambda file: file.__delitem__("var"), "is HDF5, but no AnnData as DNA-LM embed writes it"),
         (lambda file: file["obs"].attrs.__delitem__("column-order"), "is HDF5, but no AnnData"),
-        (lambda file: file["uns/dnalm"].__setitem__((), "{"), "is HDF5, but no AnnData"),
+        (lambda file: file["uns/dnalm"].__setitem__((), "{"), "says of its run what DNA-LM does not write"),
     ],
 )
 def test_other_anndata_files_are_refused(tmp_path: Path, change: Callable[[h5py.File], object], sentence: str) -> None:

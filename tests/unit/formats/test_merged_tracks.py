@@ -70,7 +70,7 @@ def test_contigs_of_another_length_are_refused(tmp_path: Path) -> None:
 @pytest.mark.parametrize("content", [b"", b"chr1\t0\t10\n", b"\x26\xfc\x8f\x88 and no more"])
 def test_other_files_are_refused(tmp_path: Path, content: bytes) -> None:
     (tmp_path / "b").write_bytes(content)
-    with pytest.raises(UserError, match=r"Shard 2 \('b'\) is a damaged bigWig file; make or upload it again"):
+    with pytest.raises(UserError, match=r"Shard 2 \('b'\) is a damaged bigWig file\. Make or upload it again"):
         merge_bigwigs([track(tmp_path / "a", {}), tmp_path / "b"], tmp_path / "m")
 
 

@@ -54,14 +54,14 @@ def test_tracks_of_other_genomes_are_refused(tmp_path: Path, lengths: dict[str, 
 @pytest.mark.parametrize("content", [b"", b"chr1\t0\t10\n", b"\x89HDF\r\n\x1a\n"])
 def test_other_files_are_refused(tmp_path: Path, content: bytes) -> None:
     (tmp_path / "x.bw").write_bytes(content)
-    with pytest.raises(UserError, match=r"'x.bw' is no bigWig, or an empty one; give the tracks of a segmenter"):
+    with pytest.raises(UserError, match=r"'x.bw' is damaged, or not a bigWig\. Make or upload it again"):
         TracksReader({"exon": track(tmp_path / "a", 0, [1]), "intron": tmp_path / "x.bw"})
 
 
 def test_a_missing_or_cut_file_is_refused(tmp_path: Path) -> None:
     (tmp_path / "cut").write_bytes(track(tmp_path / "whole", 0, [1]).read_bytes()[:40])
-    for name in ("absent", "cut"):
-        with pytest.raises(UserError, match=f"'{name}' cannot be read; give a bigWig"):
+    for name, sentence in {"absent": "does not exist. Check its name", "cut": "is damaged, or not a bigWig"}.items():
+        with pytest.raises(UserError, match=f"{name}' {sentence}"):
             TracksReader({"exon": tmp_path / name})
 
 
@@ -74,6 +74,6 @@ def test_damaged_values_are_refused(tmp_path: Path) -> None:
     path.write_bytes(content)
     with (
         TracksReader({"exon": path}) as tracks,
-        pytest.raises(UserError, match=r"'x.bw' is damaged at chr1:1-40; make it again"),
+        pytest.raises(UserError, match=r"'x.bw' is damaged at chr1:1-40\. Make or upload it again"),
     ):
         tracks.values("exon", "chr1", 0, 40)

@@ -19,12 +19,12 @@ from pathlib import Path
 from types import TracebackType
 from typing import BinaryIO, Self
 
-import h5py
 import numpy as np
 from numpy.typing import NDArray
 
 from dnalm.errors import DISK_IS_FULL, UserError
-from dnalm.formats.hdf5 import refuse_other_files
+from dnalm.formats.isolated_hdf5 import Hdf5Dataset, IsolatedHdf5
+from dnalm.formats.isolated_reader import Subject
 
 FIRST_LINE = b'{"dnalm_journal":1}\n'
 HDF5 = b"\x89HDF"
@@ -175,18 +175,27 @@ class AnswerJournal:
         self.earlier = len(self._places)
 
     def _take_embeddings(self, path: Path) -> None:
-        try:
-            with path.open("rb") as disk, h5py.File(disk, "r") as file:
-                refuse_other_files(file, path)
-                keys, tokens, vectors = file[f"obs/{KEY}"], file["obs/n_tokens"], file["X"]
+        with IsolatedHdf5() as reader:
+            root = reader.open(path, Subject(f"The file '{path.name}'", "is a damaged HDF5 file")).root
+            keys, tokens, vectors = (root.get(name) for name in (f"obs/{KEY}", "obs/n_tokens", "X"))
+            try:
+                if not all(isinstance(one, Hdf5Dataset) for one in (keys, tokens, vectors)):
+                    raise ValueError("one of them is missing")
+                assert isinstance(keys, Hdf5Dataset)
+                assert isinstance(tokens, Hdf5Dataset)
+                assert isinstance(vectors, Hdf5Dataset)
+                shapes = (len(keys),) == keys.shape == tokens.shape == vectors.shape[:1] and len(vectors.shape) == 2
+                if not shapes or keys.kind != "text" or tokens.dtype.kind not in "iu" or vectors.dtype.kind != "f":
+                    raise ValueError("one of them is not what this tool writes")
                 for first in range(0, len(keys), ROWS):
-                    rows = slice(first, first + ROWS)
-                    for key, count, vector in zip(keys.asstr()[rows], tokens[rows], vectors[rows], strict=True):
-                        self._add_new(key, np.asarray(vector, dtype=np.float32), int(count))
-        except (OSError, KeyError, ValueError, TypeError, AttributeError) as error:
-            raise UserError(
-                f"The file '{path.name}' holds no embeddings that this tool made; give such, or its journal."
-            ) from error
+                    last = min(first + ROWS, len(keys))
+                    rows = (keys.texts(first, last), tokens[first:last], vectors.numbers(first, last, np.float32))
+                    for key, count, vector in zip(*rows, strict=True):
+                        self._add_new(key, vector, int(count))
+            except ValueError as error:
+                raise UserError(
+                    f"The file '{path.name}' holds no embeddings that this tool made; give such, or its journal."
+                ) from error
         self.earlier = len(self._places)
 
     def _add_new(self, key: str, vector: NDArray[np.float32], tokens: int) -> None:

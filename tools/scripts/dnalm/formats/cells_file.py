@@ -7,25 +7,25 @@ cell (csr) or by gene (csc).
 import os
 import shutil
 import tempfile
-import warnings
-from collections.abc import Iterator, Mapping
-from contextlib import ExitStack, contextmanager, suppress
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
-import h5py
 import numpy as np
 from numpy.typing import NDArray
 from scipy.sparse import csr_matrix
 
-from dnalm.errors import DISK_IS_FULL, UserError, shown
-from dnalm.formats.hdf5 import FileForHDF5, encode, refuse_other_files
-from dnalm.signals import kept_waiting
+from dnalm.errors import UserError, shown
+from dnalm.formats.anndata_tables import index_dataset, read_table
+from dnalm.formats.inputs import open_input
+from dnalm.formats.isolated_hdf5 import Hdf5Dataset, Hdf5Group, IsolatedHdf5
+from dnalm.formats.isolated_reader import ReaderProcess, Subject
 
 if TYPE_CHECKING:
-    import pandas as pd
+    pass
 
 MOST_CELLS = 2_048  # of a batch
 MOST_VALUES = 1 << 23  # of a batch, if one cell has not more
@@ -62,20 +62,18 @@ class CellsReader:
         self.path, self._scratch = path, scratch
         self._open = ExitStack()
         self.read = 0
-        with _told(self.path):
-            try:
-                disk = self._open.enter_context(path.open("rb"))  # without HDF5's locks: nothing is written
-                self._file = self._open.enter_context(h5py.File(disk, "r"))
-                refuse_other_files(self._file, path)
-                self.matrix_name = self._find(layer)
-                self._matrix = self._file[self.matrix_name]
-                self.genes = self._read_genes()
-                self._names = self._names_of_cells()
-                self.cells = len(self._names)
-                self._check_shape()
-            except BaseException:
-                self._open.close()
-                raise
+        try:
+            reader = self._open.enter_context(IsolatedHdf5())
+            self._root = reader.open(path, _subject(path)).root
+            self.matrix_name = self._find(layer)
+            self._matrix = self._root.get(self.matrix_name)
+            self.genes = read_table(self._root.group("raw/var" if self.matrix_name == "raw/X" else "var"))
+            self._names = index_dataset(self._root.group("obs"))
+            self.cells = len(self._names)
+            self._check_shape()
+        except BaseException:
+            self._open.close()
+            raise
         self._by_cell: _Sparse | None = None
 
     def __enter__(self) -> Self:
@@ -86,48 +84,36 @@ class CellsReader:
 
     def _find(self, layer: str | None) -> str:
         """Return where in the file the matrix is."""
-        file = self._file
-        if not isinstance(file.get("obs"), h5py.Group) or not isinstance(file.get("var"), h5py.Group):
+        root = self._root
+        if not isinstance(root.get("obs"), Hdf5Group) or not isinstance(root.get("var"), Hdf5Group):
             raise UserError(
                 f"The file '{self.path.name}' is HDF5, but no AnnData of today with obs and var; {ANSWER}, written by a "
                 "present anndata."
             )
-        layers = list(file["layers"]) if isinstance(file.get("layers"), h5py.Group) else []
+        stored = root.get("layers")
+        layers = list(stored.members) if isinstance(stored, Hdf5Group) else []
+        has_raw = root.get("raw/X") is not None
         if layer in layers:
             return f"layers/{layer}"
-        if layer == "raw" and "raw/X" in file:
+        if layer == "raw" and has_raw:
             return "raw/X"
         if layer is not None:
-            there = [*layers, *(["raw"] if "raw/X" in file else [])]
+            there = [*layers, *(["raw"] if has_raw else [])]
             raise UserError(f"The file '{self.path.name}' has no layer '{shown(layer)}'; it has {listed(there)}.")
-        if "X" not in file:
+        if "X" not in root.members:
             raise UserError(
                 f"The file '{self.path.name}' has no matrix X; choose a layer ({listed(layers)}), or {ANSWER}."
             )
         return "X"
 
-    def _read_genes(self) -> "pd.DataFrame":
-        import pandas as pd
-        from anndata.io import read_elem
-
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # of older versions of the format
-            genes = read_elem(self._file["raw/var" if self.matrix_name == "raw/X" else "var"])
-        if not isinstance(genes, pd.DataFrame):
-            raise ValueError("var is no table")
-        return genes
-
-    def _names_of_cells(self) -> Any:
-        """Return the dataset of the cells' names, which are read when they are needed."""
-        names = self._file["obs"][self._file["obs"].attrs["_index"]]
-        return names["values"] if isinstance(names, h5py.Group) else names
-
     def _check_shape(self) -> None:
         matrix, path = self._matrix, self.path
-        sparse = isinstance(matrix, h5py.Group)
-        shape = tuple(int(size) for size in (matrix.attrs["shape"] if sparse else matrix.shape))
-        kind = (matrix["data"] if sparse else matrix).dtype.kind
-        if kind not in "iuf":
+        if isinstance(matrix, Hdf5Group):
+            shape, values = tuple(matrix.list_attribute("shape")), matrix.dataset("data")
+        else:
+            assert matrix is not None
+            shape, values = matrix.shape, matrix
+        if values.kind != "number" or values.dtype.kind not in "iuf":
             raise UserError(f"The matrix {self.matrix_name} of '{path.name}' does not hold numbers; {ANSWER}.")
         if shape != (self.cells, len(self.genes)):
             raise UserError(
@@ -145,19 +131,24 @@ class CellsReader:
         """
         self.read = 0
         while self.read < self.cells:
-            with _told(self.path):
+            with _damaged(self.path):
                 first = self.read
                 values = self._rows(first)
                 last = first + values.shape[0]
-                names = [name.decode() if isinstance(name, bytes) else str(name) for name in self._names[first:last]]
+                names = self._names_of(first, last)
             yield CellBatch(names, values)
             self.read = last
+
+    def _names_of(self, first: int, last: int) -> list[str]:
+        if self._names.kind == "text":
+            return self._names.texts(first, last)
+        return [str(name) for name in self._names[first:last].tolist()]
 
     def _rows(self, first: int) -> csr_matrix:
         """Return as many cells from one on as make a batch; float64, genes of a cell sorted, each once."""
         genes = len(self.genes)
-        if isinstance(self._matrix, h5py.Dataset):
-            last = first + min(MOST_CELLS, max(1, MOST_VALUES // genes))
+        if isinstance(self._matrix, Hdf5Dataset):
+            last = min(self.cells, first + min(MOST_CELLS, max(1, MOST_VALUES // genes)))
             return csr_matrix(np.asarray(self._matrix[first:last], dtype=np.float64))
         if self._by_cell is None:
             self._by_cell = self._sparse()
@@ -180,12 +171,15 @@ class CellsReader:
 
     def _sparse(self) -> "_Sparse":
         matrix = self._matrix
-        stored = _Sparse(matrix["indptr"], matrix["indices"], matrix["data"])
-        kind = matrix.attrs.get("encoding-type", "")
+        assert isinstance(matrix, Hdf5Group)
+        stored = _Sparse(matrix.dataset("indptr"), matrix.dataset("indices"), matrix.dataset("data"))
+        kind = matrix.attribute("encoding-type")
         if kind not in ("csr_matrix", "csc_matrix"):
             raise ValueError(f"it is of the unknown kind {shown(kind)}")
         lines = self.cells if kind == "csr_matrix" else len(self.genes)
-        if len(stored.indptr) != lines + 1 or int(stored.indptr[-1]) > len(stored.data):
+        if {stored.indptr.dtype.kind, stored.indices.dtype.kind} - set("iu"):
+            raise ValueError("its indices are no whole numbers")
+        if len(stored.indptr) != lines + 1 or int(stored.indptr[lines:][0]) > len(stored.data):
             raise ValueError("its parts disagree")
         if kind == "csr_matrix":
             return stored
@@ -193,23 +187,17 @@ class CellsReader:
         return _turned(stored, self.cells, self._scratch)
 
 
+def _subject(path: Path) -> Subject:
+    return Subject(f"The file '{path.name}'", "is damaged, or not an h5ad file")
+
+
 @contextmanager
-def _told(path: Path) -> Iterator[None]:
-    """Turn whatever a damaged file brings HDF5, anndata or NumPy to into a sentence."""
-    damaged: Exception
+def _damaged(path: Path) -> Iterator[None]:
+    """Turn what is found wrong with a matrix into a sentence."""
     try:
-        with kept_waiting():
-            yield
-        return
-    except (KeyError, ValueError, TypeError, AttributeError, IndexError, RuntimeError) as error:
-        damaged = error
-    except OSError as error:
-        if error.errno in DISK_IS_FULL:
-            raise
-        if error.errno is not None:
-            raise UserError(f"The file '{path}' cannot be read ({error.strerror}); check its name.") from error
-        damaged = error
-    raise UserError(f"The file '{path.name}' is damaged or no h5ad; make or upload it again.") from damaged
+        yield
+    except ValueError as error:
+        raise UserError(_subject(path).sentence(_subject(path).damaged)) from error
 
 
 @dataclass(frozen=True)
@@ -223,7 +211,10 @@ class _Sparse:
 
 def _turned(stored: _Sparse, cells: int, folder: Path) -> _Sparse:
     """Return a matrix stored by gene as one stored by cell, in files without a name: memory holds a block at once."""
-    total, ends = int(stored.indptr[-1]), np.asarray(stored.indptr[:], dtype=np.int64)
+    ends = np.asarray(stored.indptr[:], dtype=np.int64)
+    total = int(ends[-1])
+    if ends[0] != 0 or (np.diff(ends) < 0).any():
+        raise ValueError("its columns overlap")
     counts = np.zeros(cells + 1, dtype=np.int64)
     for first in range(0, total, MOST_VALUES):
         counts[1:] += np.bincount(_cells_of(stored, first, min(first + MOST_VALUES, total), cells), minlength=cells)
@@ -255,6 +246,8 @@ def _array_in_file(folder: Path, dtype: np.dtype[Any], length: int) -> "np.memma
 
 def _cells_of(stored: _Sparse, first: int, last: int, cells: int) -> NDArray[np.int64]:
     owners = np.asarray(stored.indices[first:last], dtype=np.int64)
+    if len(owners) != last - first:
+        raise ValueError("it is cut short")
     if not 0 <= owners.min() <= owners.max() < cells:
         raise ValueError("it names cells that are not there")
     return owners
@@ -277,74 +270,40 @@ class CellsWriter:
     """
 
     def __init__(self, source: Path, target: Path, key: str, categories: Mapping[str, list[str]]) -> None:
+        open_input(source).close()
         shutil.copyfile(source, target)
-        with kept_waiting():
-            self._disk = FileForHDF5(target, "r+")
-            self._file = h5py.File(self._disk, "r+")
-        self._key, self._categories = key, categories
-        self._written = 0
+        self._subject = _subject(source)
+        self._process = ReaderProcess("cells_writer_process", writes=True)
+        self._ask("open", str(target.absolute()), key, dict(categories))
+
+    def _ask(self, operation: str, *arguments: Any, arrays: Sequence[NDArray[Any]] = ()) -> Any:
+        """Have the child do something with the copy; an OSError is one of the disk."""
+        try:
+            return self._process.ask(self._subject, operation, *arguments, arrays=arrays).value
+        except BaseException:
+            self._process.close()
+            raise
 
     def __enter__(self) -> Self:
         return self
 
-    @kept_waiting()
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        with suppress(OSError, RuntimeError):  # of a full disk, which the file itself tells better
-            self._file.close()
-        self._disk.close()
-        if error is None or isinstance(error, OSError):
-            self._disk.check()
+        try:
+            if error is None:
+                self._ask("close")
+        finally:
+            self._process.close()
 
-    @kept_waiting()
     def append(self, embeddings: NDArray[np.float32], columns: Mapping[str, NDArray[np.int64]]) -> None:
         """Add the next cells: embeddings (cells, dimensions), and of each column a number or the place of a category."""
-        if not self._written:
-            self._create(embeddings.shape[1], list(columns))
-        rows = slice(self._written, self._written + len(embeddings))
-        self._file["obsm"][self._key][rows] = embeddings
-        for name, values in columns.items():
-            column = self._file["obs"][name]
-            (column["codes"] if name in self._categories else column)[rows] = values
-        self._written = rows.stop
-        self._disk.check()
+        self._say(self._ask("append", list(columns), arrays=[embeddings, *columns.values()]))
 
-    def _create(self, dimensions: int, columns: list[str]) -> None:
-        obs = self._file["obs"]
-        index = obs[obs.attrs["_index"]]
-        cells = len(index["values"] if isinstance(index, h5py.Group) else index)
-        if "obsm" not in self._file:
-            encode(self._file.create_group("obsm"), "dict", "0.1.0")
-        self._make_room("obsm", self._key)
-        chunk = (max(1, min(cells, (1 << 20) // (4 * dimensions))), dimensions)
-        embeddings = self._file["obsm"].create_dataset(self._key, (cells, dimensions), "f4", chunks=chunk)
-        encode(embeddings, "array", "0.2.0")
-        for name in columns:
-            self._make_room("obs", name)
-            if name not in self._categories:
-                encode(obs.create_dataset(name, (cells,), "i8"), "array", "0.2.0")
-                continue
-            group = obs.create_group(name)
-            encode(group, "categorical", "0.2.0")
-            group.attrs["ordered"] = False
-            texts = group.create_dataset("categories", data=self._categories[name], dtype=h5py.string_dtype())
-            encode(texts, "string-array", "0.2.0")
-            encode(group.create_dataset("codes", (cells,), "i1"), "array", "0.2.0")
-        others = [name for name in obs.attrs["column-order"] if name not in columns]
-        obs.attrs.create("column-order", [*others, *columns], dtype=h5py.string_dtype())
-
-    def _make_room(self, group: str, name: str) -> None:
-        if name in self._file[group]:
-            print(f"{group} had '{name}' already: it is replaced", flush=True)
-            del self._file[group][name]
-
-    @kept_waiting()
     def finish(self, name: str, note: str) -> None:
         """Add a text to uns and complete the file."""
-        if "uns" not in self._file:
-            encode(self._file.create_group("uns"), "dict", "0.1.0")
-        self._make_room("uns", name)
-        encode(self._file["uns"].create_dataset(name, data=note, dtype=h5py.string_dtype()), "string", "0.2.0")
-        self._file.flush()
-        self._disk.check()
+        self._say(self._ask("finish", name, note))
+
+    def _say(self, replaced: list[str]) -> None:
+        for sentence in replaced:
+            print(sentence, flush=True)

@@ -6,12 +6,11 @@ from types import TracebackType
 from typing import Self
 
 import numpy as np
-import pyBigWig
 from numpy.typing import NDArray
 
-from dnalm.errors import UserError
-
-BIGWIG = (b"\x26\xfc\x8f\x88", b"\x88\x8f\xfc\x26")  # either order of bytes
+from dnalm.errors import UserError, shown
+from dnalm.formats.isolated_bigwig import IsolatedBigWig, IsolatedBigWigs
+from dnalm.formats.isolated_reader import Subject
 
 
 class TracksReader:
@@ -23,13 +22,14 @@ class TracksReader:
 
     def __init__(self, paths: Mapping[str, Path]) -> None:
         self._paths = paths
-        self._files = {}
+        self._files: dict[str, IsolatedBigWig] = {}
+        self._reader = IsolatedBigWigs() if paths else None
         try:
             for feature, path in paths.items():
-                self._files[feature] = _open(path)
-            self.lengths: dict[str, int] = next((dict(file.chroms()) for file in self._files.values()), {})
+                self._files[feature] = self._opened(path)
+            self.lengths: dict[str, int] = next((file.lengths for file in self._files.values()), {})
             for feature, file in self._files.items():
-                if dict(file.chroms()) != self.lengths:
+                if file.lengths != self.lengths:
                     raise UserError(
                         f"The track '{paths[feature].name}' has other contigs, or of other lengths, than the first; give "
                         "tracks of one genome."
@@ -37,6 +37,13 @@ class TracksReader:
         except BaseException:
             self.close()
             raise
+
+    def _opened(self, path: Path) -> IsolatedBigWig:
+        assert self._reader is not None
+        opened = self._reader.open(path, Subject(f"The track '{path.name}'", "is damaged, or not a bigWig"))
+        if not opened.lengths:
+            raise UserError(f"The track '{path.name}' has no contig. Give the tracks of a segmenter.")
+        return opened
 
     def __enter__(self) -> Self:
         return self
@@ -48,8 +55,8 @@ class TracksReader:
 
     def close(self) -> None:
         """Close the files."""
-        for file in self._files.values():
-            file.close()
+        if self._reader is not None:
+            self._reader.close()
 
     def values(self, feature: str, contig: str, start: int, end: int) -> NDArray[np.float32]:
         """Return the values of bases [start, end), 0-based; NaN where there are none.
@@ -58,12 +65,10 @@ class TracksReader:
             UserError: the file is damaged, or a value is no probability.
         """
         path = self._paths[feature]
-        try:
-            found = np.asarray(self._files[feature].values(contig, start, end, numpy=True), dtype=np.float32)
-        except (RuntimeError, OverflowError) as error:
-            raise UserError(
-                f"The track '{path.name}' is damaged at {contig}:{start + 1}-{end}; make it again."
-            ) from error
+        where = Subject(f"The track '{path.name}'", f"is damaged at {shown(contig)}:{start + 1}-{end}")
+        found = self._files[feature].values(contig, start, end, where)
+        if found is None:
+            return np.full(end - start, np.nan, dtype=np.float32)
         with np.errstate(invalid="ignore"):
             strange = (found < 0) | (found > 1)
         if strange.any():
@@ -73,15 +78,3 @@ class TracksReader:
                 "give tracks of a segmenter."
             )
         return found
-
-
-def _open(path: Path) -> "pyBigWig.pyBigWig":
-    try:
-        with path.open("rb") as file:
-            start = file.read(4)
-        opened = pyBigWig.open(str(path)) if start in BIGWIG else None
-    except (OSError, RuntimeError) as error:
-        raise UserError(f"The track '{path.name}' cannot be read; give a bigWig.") from error
-    if opened is None or not opened.isBigWig() or not opened.chroms():
-        raise UserError(f"The track '{path.name}' is no bigWig, or an empty one; give the tracks of a segmenter.")
-    return opened

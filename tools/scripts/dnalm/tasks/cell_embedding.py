@@ -29,7 +29,7 @@ NOTE = "dnalm_cells"  # in uns
 STATUSES = ["ok", "sampled", "no_gene"]
 FEW, TOO_FEW = 0.5, 0.1  # of the genes that match: below the first it is said, below the second refused
 MANY_GENES = 100  # of a file; a matrix of so many without a zero is no matrix of counts
-PACKAGES = ("torch", "safetensors", "numpy", "scipy", "h5py", "anndata")
+PACKAGES = ("torch", "safetensors", "numpy", "scipy", "h5py")
 
 
 @dataclass(frozen=True)
