@@ -273,7 +273,7 @@ class CellsWriter:
         open_input(source).close()
         shutil.copyfile(source, target)
         self._subject = _subject(source)
-        self._process = ReaderProcess("cells_writer_process", writes=True)
+        self._process = ReaderProcess("dnalm.formats.cells_writer_process", writes=True)
         self._ask("open", str(target.absolute()), key, dict(categories))
 
     def _ask(self, operation: str, *arguments: Any, arrays: Sequence[NDArray[Any]] = ()) -> Any:

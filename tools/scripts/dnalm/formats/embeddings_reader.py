@@ -300,7 +300,7 @@ def _from_lists(file: ParquetFile, ids: list[str], path: Path) -> NDArray[np.flo
 
 def _read_npz(path: Path) -> Embeddings:
     subject = Subject(f"The file '{path.name}'", "is damaged, or not an npz file")
-    with ReaderProcess("npz_process") as reader:
+    with ReaderProcess("dnalm.formats.npz_process") as reader:
         arrays = reader.ask(subject, "open", str(path.absolute()), ["ids", "embeddings", "offsets"]).value
         if "offsets" in arrays:
             raise UserError(

@@ -123,7 +123,7 @@ def attribute(file: int, number: int, name: str) -> Answer:
     if name not in item.attrs:
         return Answer()
     stored = h5py.h5a.open(item.id, name.encode())
-    size = math.prod(stored.shape) * stored.get_type().get_size()
+    size = math.prod(stored.shape or ()) * stored.get_type().get_size()
     if size > LARGEST_ATTRIBUTE:
         raise Refused(f"has the attribute '{shown(name)}' of {size:,} bytes. Write the file anew without it.")
     value = item.attrs[name]

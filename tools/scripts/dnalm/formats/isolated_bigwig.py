@@ -16,7 +16,7 @@ class IsolatedBigWigs:
     """A child process that has bigWig files open; use it in a `with`."""
 
     def __init__(self) -> None:
-        self._process = ReaderProcess("bigwig_process")
+        self._process = ReaderProcess("dnalm.formats.bigwig_process")
 
     def __enter__(self) -> Self:
         return self

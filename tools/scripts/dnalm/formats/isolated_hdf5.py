@@ -24,7 +24,7 @@ class IsolatedHdf5:
     """A child process that reads HDF5 files; use it in a `with`, for one file after the other or several at a time."""
 
     def __init__(self) -> None:
-        self._process = ReaderProcess("hdf5_process")
+        self._process = ReaderProcess("dnalm.formats.hdf5_process")
 
     def __enter__(self) -> Self:
         return self
@@ -60,9 +60,10 @@ class Hdf5File:
         self.number, self.objects = self.ask("open", str(path.absolute())).value
         if type(self.number) is not int or not isinstance(self.objects, list) or not self.objects:
             raise self.damaged()
-        self.root = self.item(0)
-        if not isinstance(self.root, Hdf5Group):
+        root = self.item(0)
+        if not isinstance(root, Hdf5Group):
             raise self.damaged()
+        self.root = root
 
     def ask(self, operation: str, *arguments: Any) -> Any:
         """Have the child do something with the file."""

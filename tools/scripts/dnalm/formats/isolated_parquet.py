@@ -48,7 +48,7 @@ class IsolatedParquet:
     """A child process that reads Parquet files; use it in a `with`, for one file after the other."""
 
     def __init__(self) -> None:
-        self._process = ReaderProcess("parquet_process")
+        self._process = ReaderProcess("dnalm.formats.parquet_process")
 
     def __enter__(self) -> Self:
         return self

@@ -21,7 +21,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
-from typing import Any, BinaryIO, NoReturn, Self
+from typing import IO, Any, NoReturn, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -79,7 +79,7 @@ class ReaderProcess:
     """A child process that runs a module of operations; use it in a `with`, or close it.
 
     Args:
-        module: name of a module of this package that calls `serve`.
+        module: the full name of a module that calls `serve`.
         writes: whether it may write files.
     """
 
@@ -91,7 +91,7 @@ class ReaderProcess:
         settings = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "ARROW_DEFAULT_MEMORY_POOL": "system"}
         self._module, self._ready = module, False
         self._process = subprocess.Popen(  # noqa: S603 (our own module)
-            [sys.executable, "-P", "-m", f"dnalm.formats.{module}", json.dumps(limits)],
+            [sys.executable, "-P", "-m", module, json.dumps(limits)],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,  # libraries print there what the sentence says
@@ -163,7 +163,7 @@ class ReaderProcess:
     def _raise_end(self, subject: Subject, error: Exception) -> NoReturn:
         code = self._process.wait()
         if not self._ready:
-            raise RuntimeError(f"{sys.executable} -m dnalm.formats.{self._module} ended with {code}") from error
+            raise RuntimeError(f"{sys.executable} -m {self._module} ended with {code}") from error
         if code == -signal.SIGXCPU:
             raise UserError(subject.sentence("is damaged: reading it did not end")) from error
         if code == -signal.SIGKILL:  # by the system, when memory is exhausted
@@ -235,7 +235,7 @@ def _result(operation: Callable[..., Answer], arguments: Sequence[Any], arrays: 
     return ["done", answer.value], answer.arrays
 
 
-def _send(stream: BinaryIO, value: Any, arrays: Arrays) -> None:
+def _send(stream: IO[bytes], value: Any, arrays: Arrays) -> None:
     sent = [np.ascontiguousarray(array, dtype=array.dtype.newbyteorder("<")) for array in arrays]
     described = [[array.dtype.str, list(array.shape)] for array in sent]
     header = json.dumps({"value": value, "arrays": described}).encode()
@@ -245,13 +245,13 @@ def _send(stream: BinaryIO, value: Any, arrays: Arrays) -> None:
             _write(stream, array.reshape(-1).view(np.uint8).data)
 
 
-def _write(stream: BinaryIO, data: bytes | memoryview) -> None:
+def _write(stream: IO[bytes], data: bytes | memoryview) -> None:
     rest = memoryview(data)
     while rest:
         rest = rest[stream.write(rest) :]
 
 
-def _receive(stream: BinaryIO) -> Answer:
+def _receive(stream: IO[bytes]) -> Answer:
     size = int.from_bytes(_bytes(stream, 8), "little")
     if size > MOST_HEADER:
         raise ValueError("a header without end")
@@ -271,13 +271,13 @@ def _receive(stream: BinaryIO) -> Answer:
     return Answer(header["value"], arrays)
 
 
-def _bytes(stream: BinaryIO, size: int) -> bytearray:
+def _bytes(stream: IO[bytes], size: int) -> bytearray:
     data = bytearray(size)
     _fill(stream, memoryview(data))
     return data
 
 
-def _fill(stream: BinaryIO, view: memoryview) -> None:
+def _fill(stream: IO[bytes], view: memoryview) -> None:
     while view:
         count = stream.readinto(view)  # type: ignore[attr-defined]
         if not count:
