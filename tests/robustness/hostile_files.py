@@ -304,12 +304,20 @@ CHANGES: dict[str, Callable[[h5py.File, Path], object]] = {
     "note with a model of text": lambda file, secret: note(file, '{"model": "x", "counts": []}'),
     "note with a long number": lambda file, secret: note(file, '{"counts": {"sequences": ' + "9" * 5_000 + "}}"),
     "text without end": lambda file, secret: shared_text(file, 1_000_000, 60_000),
+    "no record and dimensions without end": lambda file, secret: nothing_of_width(file, 2**62),
     "deep groups": lambda file, secret: nested(file, 200),
     "names that end the line": lambda file, secret: file["obs"].move("length", "a\nb\x1b[2J"),
     "a name of 60,000 letters": lambda file, secret: file["uns"].create_group("x" * 60_000),
 }
 for what, change in CHANGES.items():
     in_hdf5("embeddings", what, change)
+
+
+def nothing_of_width(file: h5py.File, width: int) -> None:
+    """Make a matrix without a record that claims dimensions without end."""
+    for name in ("id", "length"):
+        put(file, f"obs/{name}", lambda group, name: group.create_dataset(name, (0,), h5py.string_dtype()))
+    put(file, "X", lambda group, name: group.create_dataset(name, (0, width), "f4"))
 
 
 def sparse(file: h5py.File, by_row: bool = True, **changes: Any) -> None:
@@ -361,6 +369,7 @@ SPARSE: dict[str, dict[str, Any]] = {
     "no data": {"data": None},
     "shape negative": {"shape": [-ROWS, DIMENSIONS]},
     "shape without end": {"shape": [ROWS, 2**62]},
+    "shape of nothing and no end": {"shape": [0, 2**62]},
     "shape of one": {"shape": [ROWS]},
     "shape of text": {"shape": ["12", "4"]},
     "shape of fractions": {"shape": [12.0, 4.5]},
@@ -472,6 +481,17 @@ def claimed(size: int) -> Write:
     return write
 
 
+def nothing_and_no_end(path: Path, secret: Path) -> None:
+    """Make an npz without a record that claims dimensions without end."""
+    with_header(header(shape=f"(0, {2**62})"))(path, secret)
+    with zipfile.ZipFile(path) as archive:
+        embeddings = archive.read("embeddings.npy")
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr("embeddings.npy", embeddings)
+        with archive.open("ids.npy", "w") as entry:
+            np.save(entry, np.zeros(0, "U1"))  # type: ignore[arg-type]
+
+
 def raw_npz(**arrays: Any) -> Write:
     return lambda path, secret: path.write_bytes(zipped(**arrays))
 
@@ -519,6 +539,7 @@ NPZ: dict[str, Write] = {
     "negative shape": with_header(header(shape="(12, -4)")),
     "shape without end": with_header(header(shape=f"(12, {2**62})")),
     "shape of zero and endless": with_header(header(shape=f"(0, {2**70})")),
+    "no record and dimensions without end": nothing_and_no_end,
     "shape of fractions": with_header(header(shape="(12.0, 4.0)")),
     "shape of text": with_header(header(shape="'12'")),
     "code in the header": with_header(header(shape="__import__('os').system('true')")),

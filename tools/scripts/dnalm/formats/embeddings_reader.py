@@ -14,7 +14,7 @@ from dnalm.errors import UserError, shown
 from dnalm.formats.anndata_tables import is_table
 from dnalm.formats.anndata_tables import read_table as read_anndata_table
 from dnalm.formats.inputs import open_input
-from dnalm.formats.isolated_hdf5 import Hdf5Dataset, Hdf5Group, IsolatedHdf5
+from dnalm.formats.isolated_hdf5 import LONGEST, Hdf5Dataset, Hdf5Group, IsolatedHdf5
 from dnalm.formats.isolated_parquet import IsolatedParquet, ParquetColumn, ParquetFile, Values
 from dnalm.formats.isolated_reader import ReaderProcess, Subject, memory_limit, texts_of_arrays
 from dnalm.formats.tables import Table
@@ -144,7 +144,7 @@ def _shape(item: Hdf5Dataset | Hdf5Group | None) -> tuple[int, ...]:
         return (len(item.dataset(str(columns[0]))) if columns else 0, len(columns))
     if isinstance(item, Hdf5Group):
         shape = item.attribute("shape")
-        if isinstance(shape, list) and all(type(length) is int and length >= 0 for length in shape):
+        if isinstance(shape, list) and all(type(length) is int and 0 <= length <= LONGEST for length in shape):
             return tuple(shape)
     return ()
 
@@ -287,6 +287,8 @@ def _from_lists(file: ParquetFile, ids: list[str], path: Path) -> NDArray[np.flo
             dimensions = max(0, int(lengths[0]))
             file.refuse_size(file.rows * dimensions)
             vectors = np.empty((file.rows, dimensions), dtype=np.float32)
+        if row + len(lengths) > len(ids):
+            raise file.damaged()
         for length in lengths.tolist():
             if length != dimensions or not length:
                 expected = f"{dimensions:,} dimensions, as the first record" if dimensions else "an embedding"
@@ -311,7 +313,7 @@ def _read_npz(path: Path) -> Embeddings:
         )
         if len(arrays) < 2 or len(shape) != 2 or id_shape != shape[:1]:
             raise UserError(f"The file '{path.name}' is no npz with the arrays 'ids' and 'embeddings'; {ANSWER}.")
-        for name, held, known, wanted in (("embeddings", kind, "iuf", "numbers"), ("ids", id_kind, "US" + "iu", "ids")):
+        for name, held, known, wanted in (("embeddings", kind, "iuf", "numbers"), ("ids", id_kind, "USiuf", "ids")):
             if held not in known:
                 what = shown(dtype if name == "embeddings" else id_type)
                 raise UserError(f"The array '{name}' of '{path.name}' holds {what}, not {wanted}; {ANSWER}.")

@@ -1,7 +1,7 @@
 """Users' HDF5 files, read by a child process (`hdf5_process`): groups, attributes, and rows of datasets as plain arrays."""
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -11,10 +11,11 @@ from numpy.typing import DTypeLike, NDArray
 
 from dnalm.errors import UserError
 from dnalm.formats.inputs import open_input
-from dnalm.formats.isolated_reader import DTYPES, ReaderProcess, Subject, texts_of_arrays
+from dnalm.formats.isolated_reader import DTYPES, Answer, ReaderProcess, Subject, texts_of_arrays
 
 PIECE = 32 << 20  # bytes, read at once
 LARGEST_PIECE = 512 << 20  # bytes, where chunks are as large
+LONGEST = 1 << 40  # of an axis, for NumPy has its limits even if nothing is in it
 TEXT_SIZE = 512  # bytes; few texts are longer
 FREE_TEXT = 64 << 20  # bytes of texts that a file may have whatever its size
 MOST_TEXT = 100  # times a file's size: rows may share a text
@@ -65,9 +66,13 @@ class Hdf5File:
             raise self.damaged()
         self.root = root
 
-    def ask(self, operation: str, *arguments: Any) -> Any:
+    def ask(self, operation: str, *arguments: Any) -> Answer:
         """Have the child do something with the file."""
         return self._process.ask(self.subject, operation, *arguments)
+
+    def stream(self, requests: Sequence[Sequence[Any]]) -> Iterator[Answer]:
+        """Have the child do several things with the file, one ahead."""
+        return self._process.stream(self.subject, requests)
 
     def close(self) -> None:
         """Close the file, so that others can be opened."""
@@ -168,7 +173,7 @@ class Hdf5Dataset(_Item):
         self.shape: tuple[int, ...] = tuple(shape)
         lengths = [*shape, size, rows]
         known = self.kind != "number" or np.dtype(self.type_name).newbyteorder("<").str in DTYPES
-        if not known or any(type(length) is not int or length < 0 for length in lengths):
+        if not known or any(type(length) is not int or not 0 <= length <= LONGEST for length in lengths):
             raise file.damaged()
         self._row_bytes = max(1, math.prod(shape[1:]) * (max(size, TEXT_SIZE) if self.kind == "text" else size))
         self._chunk_rows = max(1, rows)
@@ -195,20 +200,19 @@ class Hdf5Dataset(_Item):
         wanted = np.dtype(dtype or self.dtype)
         if len(self.shape) > 2:
             raise self.file.damaged()
+        sent = wanted.newbyteorder("<")
         pieces = list(self.pieces(start, stop))
-        if len(pieces) == 1:
-            return self._read(start, stop, wanted)
-        found = np.empty((stop - start, *self.shape[1:]), dtype=wanted)
-        for first, last in pieces:
-            found[first - start : last - start] = self._read(first, last, wanted)
+        requests = [("read", self.file.number, self.number, first, last, sent.str) for first, last in pieces]
+        found = np.empty((stop - start, *self.shape[1:]), dtype=wanted) if len(pieces) != 1 else None
+        for (first, last), answer in zip(pieces, self.file.stream(requests), strict=True):
+            arrays = answer.arrays
+            if len(arrays) != 1 or arrays[0].shape != (last - first, *self.shape[1:]) or arrays[0].dtype != sent:
+                raise self.file.damaged()
+            if found is None:
+                return arrays[0]
+            found[first - start : last - start] = arrays[0]
+        assert found is not None
         return found
-
-    def _read(self, start: int, stop: int, dtype: np.dtype[Any]) -> NDArray[Any]:
-        sent = dtype.newbyteorder("<")
-        arrays = self.file.ask("read", self.file.number, self.number, start, stop, sent.str).arrays
-        if len(arrays) != 1 or arrays[0].shape != (stop - start, *self.shape[1:]) or arrays[0].dtype != sent:
-            raise self.file.damaged()
-        return arrays[0]
 
     def pieces(self, start: int = 0, stop: int | None = None) -> Iterator[tuple[int, int]]:
         """Yield the bounds of rows that are read at once: whole chunks, so that each is unpacked once."""

@@ -1,5 +1,6 @@
 """Users' Parquet files, read by a child process (`parquet_process`): columns as plain arrays, some rows at once."""
 
+import itertools
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -112,7 +113,7 @@ class ParquetFile:
     ) -> Iterator[tuple[NDArray[np.float32], list[Values]]]:
         """Yield rows: the dimensions as float32 (rows, dimensions); `texts`, columns of any type as texts; the others."""
         self.ask("begin", self._number, [*dimensions, *texts, *others], rows)
-        while (answer := self.ask("following", self._number, dimensions, texts, others)).value is not None:
+        for answer in self._until_end("following", self._number, dimensions, texts, others):
             count, lengths = answer.value
             arrays = list(answer.arrays)
             block = arrays.pop(0) if dimensions else np.empty((count, 0), dtype=np.float32)
@@ -125,6 +126,13 @@ class ParquetFile:
                 found.append(self._values(arrays[:length], count))
                 del arrays[:length]
             yield block, found
+
+    def _until_end(self, *request: Any) -> Iterator[Answer]:
+        """Yield answers to one request, again and again, until one says nothing."""
+        for answer in self._process.stream(self.subject, itertools.repeat(request)):
+            if answer.value is None:
+                return
+            yield answer
 
     def _values(self, arrays: list[NDArray[Any]], count: int) -> Values:
         is_mask = [array.dtype == np.bool_ for array in arrays]
@@ -145,7 +153,7 @@ class ParquetFile:
     def lists(self, rows: int, name: str) -> Iterator[tuple[NDArray[np.int64], NDArray[np.float32]]]:
         """Yield of a column of lists the lengths (-1: no list) and all values."""
         self.ask("begin", self._number, [name], rows)
-        while (answer := self.ask("lists", self._number, name)).value is not None:
+        for answer in self._until_end("lists", self._number, name):
             lengths, values = answer.arrays
             if len(lengths) != answer.value or np.maximum(lengths, 0).sum() != values.size or values.ndim != 1:
                 raise self.damaged()

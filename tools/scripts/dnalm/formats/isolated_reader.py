@@ -2,8 +2,8 @@
 
 Libraries in C (HDF5, Arrow, libBigWig) crash or loop on damaged files. The child has limits of memory and processor time
 and may write no file; it answers one request after the other over pipes. A message is the length of a JSON header (8
-bytes, little-endian), the header, `{"value": …, "arrays": [[dtype, shape], …]}`, and the bytes of the arrays in C order:
-nothing in it is executed, and dtypes and sizes are checked before memory is taken.
+bytes, little-endian), the header, `{"value": …, "arrays": [[dtype, shape], …]}`, and the bytes of the arrays in C order,
+each filled up to whole 8: nothing in it is executed, and dtypes and sizes are checked before memory is taken.
 """
 
 import contextlib
@@ -17,7 +17,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -32,6 +32,7 @@ SECONDS = 60  # of processor time, for one request
 LEAST_MEMORY = 2 << 30  # bytes of address space
 MOST_HEADER = 64 << 20  # bytes
 MOST_ARRAYS = 2 << 30  # bytes of one message
+ALIGNED = 8  # bytes; of an array's place in a message
 PIPE_SIZE = 1 << 20  # bytes, where the system allows it
 DTYPES = {"|b1", "|i1", "|u1", *(f"<{kind}{size}" for kind in "iu" for size in (2, 4, 8)), "<f2", "<f4", "<f8"}
 SCRIPTS = Path(__file__).resolve().parents[2]
@@ -90,6 +91,7 @@ class ReaderProcess:
         # One thread: several would only wait for each other, and take address space.
         settings = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "ARROW_DEFAULT_MEMORY_POOL": "system"}
         self._module, self._ready = module, False
+        self._expected = 0  # answers
         self._process = subprocess.Popen(  # noqa: S603 (our own module)
             [sys.executable, "-P", "-m", module, json.dumps(limits)],
             stdin=subprocess.PIPE,
@@ -126,12 +128,44 @@ class ReaderProcess:
             UserError: the file is refused or damaged, or the child ended while it read the file.
             OSError: the disk is full.
         """
-        try:
-            answer = self._exchange(subject, [operation, *arguments], arrays)
-        except BaseException:  # of a message half read the rest would be taken for the next one
-            self.close()
-            raise
-        kind, value = answer.value
+        self._request(subject, [operation, *arguments], arrays)
+        return self._answer(subject)
+
+    def stream(self, subject: Subject, requests: Iterable[Sequence[Any]]) -> Iterator[Answer]:
+        """Yield the answers to requests (operation and arguments): the child prepares one while the last one is used."""
+        ahead = iter(requests)
+        if (request := next(ahead, None)) is None:
+            return
+        self._request(subject, request, ())
+        for request in ahead:
+            answer = self._answer(subject)
+            self._request(subject, request, ())
+            yield answer
+            if self._expected != 1:
+                raise RuntimeError("another request has taken the answer")
+        yield self._answer(subject)
+
+    def _request(self, subject: Subject, request: Sequence[Any], arrays: Arrays) -> None:
+        with self._ended_by(subject):
+            assert self._process.stdin is not None
+            assert self._process.stdout is not None
+            if not self._ready:
+                _receive(self._process.stdout)
+                self._ready = True
+            while self._expected:  # answers that a stream was not asked for any more
+                _receive(self._process.stdout)
+                self._expected -= 1
+            _send(self._process.stdin, request, arrays)
+            self._expected += 1
+
+    def _answer(self, subject: Subject) -> Answer:
+        with self._ended_by(subject):
+            assert self._process.stdout is not None
+            answer = _receive(self._process.stdout)
+            self._expected -= 1
+            kind, value = answer.value
+            if kind not in ("done", "refused", "memory", "full", "damaged"):
+                raise ValueError(f"an answer of the unknown kind {kind}")
         if kind == "refused":
             raise UserError(f"{subject.where} {value}")
         if kind == "memory":
@@ -142,26 +176,20 @@ class ReaderProcess:
             raise UserError(subject.sentence(subject.damaged)) from NotUnderstood(value)
         return Answer(value, answer.arrays)
 
-    def _exchange(self, subject: Subject, request: Any, arrays: Arrays) -> Answer:
-        assert self._process.stdin is not None
-        assert self._process.stdout is not None
+    @contextlib.contextmanager
+    def _ended_by(self, subject: Subject) -> Iterator[None]:
+        """Turn the end of the child into a sentence; after any exception the rest of a message could not be told."""
         try:
-            if not self._ready:
-                _receive(self._process.stdout)
-                self._ready = True
-            _send(self._process.stdin, request, arrays)
-            answer = _receive(self._process.stdout)
-            kind, _ = answer.value
-            if kind not in ("done", "refused", "memory", "full", "damaged"):
-                raise ValueError(f"an answer of the unknown kind {kind}")
-        except (EOFError, BrokenPipeError) as error:
-            self._raise_end(subject, error)
-        except (ValueError, TypeError, KeyError, RecursionError) as error:
-            raise UserError(subject.sentence("is damaged: reading it crashed")) from error
-        return answer
+            yield
+        except BaseException as error:
+            if isinstance(error, EOFError | BrokenPipeError):
+                self._raise_end(subject, self._process.wait(), error)
+            self.close()
+            if isinstance(error, ValueError | TypeError | KeyError | RecursionError):
+                raise UserError(subject.sentence("is damaged: reading it crashed")) from error
+            raise
 
-    def _raise_end(self, subject: Subject, error: Exception) -> NoReturn:
-        code = self._process.wait()
+    def _raise_end(self, subject: Subject, code: int, error: Exception) -> NoReturn:
         if not self._ready:
             raise RuntimeError(f"{sys.executable} -m {self._module} ended with {code}") from error
         if code == -signal.SIGXCPU:
@@ -240,9 +268,20 @@ def _send(stream: IO[bytes], value: Any, arrays: Arrays) -> None:
     described = [[array.dtype.str, list(array.shape)] for array in sent]
     header = json.dumps({"value": value, "arrays": described}).encode()
     _write(stream, len(header).to_bytes(8, "little") + header)
-    for array in sent:
-        if array.size:
-            _write(stream, array.reshape(-1).view(np.uint8).data)
+    if len(sent) == 1 and sent[0].nbytes % ALIGNED == 0:
+        _write(stream, sent[0].reshape(-1).view(np.uint8).data)
+    elif sent:  # in one go: many small ones, each a call of the system, would take longer
+        whole = np.zeros(sum(_room(array.nbytes) for array in sent), dtype=np.uint8)
+        start = 0
+        for array in sent:
+            whole[start : start + array.nbytes] = array.reshape(-1).view(np.uint8)
+            start += _room(array.nbytes)
+        _write(stream, whole.data)
+
+
+def _room(size: int) -> int:
+    """Return the bytes that an array takes in a message."""
+    return -(-size // ALIGNED) * ALIGNED
 
 
 def _write(stream: IO[bytes], data: bytes | memoryview) -> None:
@@ -256,18 +295,20 @@ def _receive(stream: IO[bytes]) -> Answer:
     if size > MOST_HEADER:
         raise ValueError("a header without end")
     header = json.loads(_bytes(stream, size))
-    arrays: list[NDArray[Any]] = []
-    room = MOST_ARRAYS
+    sizes: list[int] = []
     for name, shape in header["arrays"]:
-        if name not in DTYPES or not all(type(length) is int and length >= 0 for length in shape):
+        if name not in DTYPES or len(shape) > 2 or not all(type(length) is int and length >= 0 for length in shape):
             raise ValueError("an array of an unknown kind")
-        room -= math.prod(shape) * np.dtype(name).itemsize
-        if room < 0 or len(shape) > 2:
-            raise ValueError("an array without end")
-        array = np.empty(shape, dtype=name)
-        if array.size:
-            _fill(stream, array.reshape(-1).view(np.uint8).data)
-        arrays.append(array)
+        sizes.append(math.prod(shape) * np.dtype(name).itemsize)
+    if sum(map(_room, sizes)) > MOST_ARRAYS:
+        raise ValueError("arrays without end")
+    whole = np.empty(sum(map(_room, sizes)), dtype=np.uint8)
+    _fill(stream, whole.data)
+    arrays: list[NDArray[Any]] = []
+    start = 0
+    for (name, shape), size in zip(header["arrays"], sizes, strict=True):
+        arrays.append(whole[start : start + size].view(name).reshape(shape))
+        start += _room(size)
     return Answer(header["value"], arrays)
 
 

@@ -15,6 +15,7 @@ COMPRESSIONS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)  # NumPy writes no oth
 FREE_SIZE = 64 << 20  # bytes that an array may claim whatever it stores
 MOST_COMPRESSION = 2_000  # times; deflate reaches 1,032
 LONGEST_HEADER = 10_000  # bytes, as NumPy itself allows
+LONGEST = 1 << 40  # of an axis
 PIECE = 32 << 20  # bytes, read at once
 
 
@@ -45,8 +46,8 @@ class StoredArray:
         self.shape, self.fortran, self.dtype = header(self._entry, max_header_size=LONGEST_HEADER)
         if self.dtype.hasobject:
             raise ValueError("an array of Python objects")
-        if any(length < 0 for length in self.shape):
-            raise ValueError("a negative length")
+        if not all(0 <= length <= LONGEST for length in self.shape):
+            raise ValueError("a negative length, or one without end")
         if self.dtype.itemsize * int(np.prod(self.shape, dtype=object)) > entry.file_size:
             raise ValueError("an array that is longer than what is stored")
 
