@@ -13,7 +13,14 @@ import pytest
 from conftest import REPOSITORY
 from dnalm.errors import UserError
 from dnalm.formats import isolated_reader
-from dnalm.formats.isolated_reader import ReaderProcess, Subject, memory_limit, texts_as_arrays, texts_of_arrays
+from dnalm.formats.isolated_reader import (
+    ReaderProcess,
+    Subject,
+    memory_limit,
+    name_for_library,
+    texts_as_arrays,
+    texts_of_arrays,
+)
 
 SUBJECT = Subject("The file 'x'", "is a damaged test file")
 CHILD = """
@@ -204,6 +211,24 @@ def test_a_child_that_does_not_start_is_no_fault_of_the_file() -> None:
         process.ask(SUBJECT, "echo")
 
 
+def test_answers_of_a_stream_come_in_order_and_what_is_left_of_them_is_dropped(child: Any) -> None:
+    with child() as process:
+        requests = [("echo", number) for number in range(5)]
+        assert [answer.value for answer in process.stream(SUBJECT, requests)] == [0, 1, 2, 3, 4]
+        assert list(process.stream(SUBJECT, [])) == []
+        stream = process.stream(SUBJECT, requests)
+        assert next(stream).value == 0
+        assert process.ask(SUBJECT, "echo", "another").value == "another"
+        with pytest.raises(RuntimeError, match="another request has taken the answer"):
+            next(stream)
+
+
+def test_a_machine_without_room_for_a_process_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(isolated_reader.sys, "executable", "/absent/python")
+    with pytest.raises(UserError, match=r"No process that reads files can be started \(No such file or directory\)"):
+        ReaderProcess("dnalm.formats.npz_process")
+
+
 def test_nothing_is_left_running(child: Any) -> None:
     process = child()
     number = process.ask(SUBJECT, "name").value
@@ -241,6 +266,13 @@ def test_memory_is_that_of_the_job(monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setenv("GALAXY_MEMORY_MB", text)
         machine = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
         assert memory_limit() == max(machine // 2, isolated_reader.LEAST_MEMORY)
+
+
+@pytest.mark.parametrize("name", [b"x", "gène".encode(), b"g\xe8ne\n"])
+def test_a_library_gets_a_name_that_it_can_open(tmp_path: Path, name: bytes) -> None:
+    path = os.fsdecode(os.fsencode(tmp_path) + b"/" + name)
+    Path(path).write_bytes(b"content")
+    assert Path(name_for_library(path).encode().decode()).read_bytes() == b"content"
 
 
 @pytest.mark.parametrize("texts", [[], [""], ["a", "", "gène", "\ud800"]])

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pyBigWig
 
-from dnalm.formats.isolated_reader import Answer, Refused, serve
+from dnalm.formats.isolated_reader import Answer, Refused, name_for_library, serve
 
 MAGIC = (b"\x26\xfc\x8f\x88", b"\x88\x8f\xfc\x26")  # either order of bytes
 MOST_BASES = 1 << 38  # of all contigs; the largest genome that is known has a little more than half
@@ -20,7 +20,7 @@ def open_file(path: str) -> Answer:
     """Return the number of the track, and its contigs as pairs of name and length; None if it is not a bigWig."""
     with Path(path).open("rb") as file:
         start = file.read(4)
-    track = pyBigWig.open(path) if start in MAGIC else None
+    track = pyBigWig.open(name_for_library(path)) if start in MAGIC else None
     if track is None or not track.isBigWig():
         return Answer()
     contigs = track.chroms()

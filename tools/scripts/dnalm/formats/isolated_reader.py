@@ -92,14 +92,19 @@ class ReaderProcess:
         settings = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "ARROW_DEFAULT_MEMORY_POOL": "system"}
         self._module, self._ready = module, False
         self._expected = 0  # answers
-        self._process = subprocess.Popen(  # noqa: S603 (our own module)
-            [sys.executable, "-P", "-m", module, json.dumps(limits)],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.DEVNULL,  # libraries print there what the sentence says
-            bufsize=0,
-            env={**os.environ, **settings, "PYTHONPATH": os.pathsep.join(paths)},
-        )
+        try:
+            self._process = subprocess.Popen(  # noqa: S603 (our own module)
+                [sys.executable, "-P", "-m", module, json.dumps(limits)],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.DEVNULL,  # libraries print there what the sentence says
+                bufsize=0,
+                env={**os.environ, **settings, "PYTHONPATH": os.pathsep.join(paths)},
+            )
+        except OSError as error:  # no more processes or files
+            raise UserError(
+                f"No process that reads files can be started ({error.strerror}). Run the job again."
+            ) from error
         for pipe in (self._process.stdin, self._process.stdout):
             with contextlib.suppress(AttributeError, OSError):  # Linux alone has the setting
                 fcntl.fcntl(pipe, fcntl.F_SETPIPE_SZ, PIPE_SIZE)  # type: ignore[arg-type]
@@ -225,6 +230,15 @@ def serve(operations: Mapping[str, Callable[..., Answer]]) -> NoReturn:
     except (EOFError, BrokenPipeError):
         pass
     os._exit(0)  # without a library's clean-up of what may be damaged
+
+
+def name_for_library(path: str) -> str:
+    """Return a name of a file for libraries that take UTF-8 alone; the file stays open if it has another name."""
+    try:
+        path.encode()
+    except UnicodeEncodeError:
+        return f"/dev/fd/{os.open(path, os.O_RDONLY)}"
+    return path
 
 
 def _set_limits(memory: int, writes: bool) -> None:

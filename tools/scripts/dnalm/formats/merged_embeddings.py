@@ -30,7 +30,12 @@ class _H5adShard:
         self._root = self._file.root
         parts = [self._root.get(name) for name in ("obs", "X", "var", "uns")]
         obs, x, var, uns = parts
-        if not isinstance(obs, Hdf5Group) or not isinstance(var, Hdf5Group) or not isinstance(uns, Hdf5Group) or not x:
+        if (
+            not isinstance(obs, Hdf5Group)
+            or not isinstance(var, Hdf5Group)
+            or not isinstance(uns, Hdf5Group)
+            or x is None
+        ):
             self._raise_other()
         index, others = obs.attribute("_index"), obs.attribute("column-order")
         of_dimensions = var.get(str(var.attribute("_index")))

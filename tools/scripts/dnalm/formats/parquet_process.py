@@ -9,7 +9,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from dnalm.formats.isolated_reader import Answer, Refused, serve, texts_as_arrays
+from dnalm.formats.isolated_reader import Answer, Refused, name_for_library, serve, texts_as_arrays
 
 LARGEST_NOTE = 16 << 20  # bytes of what DNA-LM says in the file of its run
 
@@ -19,7 +19,7 @@ _batches: dict[int, Iterator[Any]] = {}
 
 def open_file(path: str) -> Answer:
     """Return a number for the file, its rows, its columns (name, kind, type, may be null), and DNA-LM's note."""
-    file = pq.ParquetFile(path, memory_map=False)
+    file = pq.ParquetFile(name_for_library(path), memory_map=False)
     number = max(_files, default=0) + 1
     columns = [[field.name, _kind(field.type), str(field.type)[:200], field.nullable] for field in file.schema_arrow]
     note = (file.metadata.metadata or {}).get(b"dnalm")
