@@ -144,6 +144,14 @@ def table_of_old(file: h5py.File) -> None:
     file["obs"] = np.array([(b"a", 1)], dtype=[("index", "S1"), ("n", "i4")])
 
 
+def claims_cells(file: h5py.File) -> None:
+    """Make a file of some kilobytes that claims a thousand million cells."""
+    index = file["obs"].attrs["_index"]
+    del file["obs"][index], file["X"]
+    file["obs"].create_dataset(index, (10**9,), h5py.string_dtype(), chunks=(1024,))
+    file.create_dataset("X", (10**9, 128), "f4", chunks=(1024, 128))
+
+
 ENSEMBL = "they are Ensembl ids, and the model knows gene symbols: choose a column with symbols"
 BAD_CELLS: dict[str, tuple[Change, str]] = {
     "empty": (lambda path: path.write_bytes(b""), "is damaged, or not an h5ad file"),
@@ -163,6 +171,12 @@ BAD_CELLS: dict[str, tuple[Change, str]] = {
     "matrix in another file": (in_file(elsewhere), "has 'X' in another file, which is never read"),
     "matrix in any file": (in_file(outside), "has 'X' in another file, which is never read"),
     "virtual matrix": (in_file(virtual), "has 'X' in another file, which is never read"),
+    "link to nothing": (
+        in_file(lambda file: file.__setitem__("uns/x", h5py.SoftLink("/nothing"))),
+        "has the link 'uns/x' that leads nowhere",
+    ),
+    "claims cells": (in_file(claims_cells), "claims 512,000,000,000 bytes for 'X' but stores 0"),
+    "pipe": (os.mkfifo, "in.h5ad' is not a regular file. Give the path of a file"),
     "no genes": (changed(lambda data: data._inplace_subset_var([])), "has 60 cells and 0 genes"),
     "no cells": (changed(lambda data: data._inplace_subset_obs([])), "has 0 cells and 128 genes"),
     "negative": (

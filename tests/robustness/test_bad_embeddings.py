@@ -1,5 +1,6 @@
 """Embeddings and metadata that users bring by mistake: one sentence, exit 1, nothing left behind."""
 
+import os
 from collections.abc import Callable
 from pathlib import Path
 
@@ -11,6 +12,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from conftest import TEST_DATA, Run
+from robustness.hostile_files import FILES
+from scipy.sparse import csr_matrix
 
 EMBEDDINGS = TEST_DATA / "two_genomes_embeddings.h5ad"
 METADATA = TEST_DATA / "two_genomes_metadata.tsv"
@@ -102,6 +105,70 @@ def other_npz(path: Path) -> None:
         np.savez(file, x=np.ones((9, 3)))
 
 
+def npz_of(dtype: str) -> Callable[[Path], None]:
+    def write(path: Path) -> None:
+        with path.open("wb") as file:
+            np.savez(file, ids=np.arange(4), embeddings=np.zeros((4, 3), dtype))
+
+    return write
+
+
+def h5ad_of(dtype: object) -> Callable[[Path], None]:
+    def write(path: Path) -> None:
+        path.write_bytes(EMBEDDINGS.read_bytes())
+        with h5py.File(path, "r+") as file:
+            del file["X"]
+            file.create_dataset("X", (80, 3), dtype)
+
+    return write
+
+
+def parquet_with(column: Callable[[], pa.Array], name: str = "dimension_1") -> Callable[[Path], None]:
+    return lambda path: pq.write_table(
+        pa.table({"id": list("abc"), "dimension_0": [1.0, 2.0, 3.0]} | {name: column()}), path
+    )
+
+
+def two_columns(path: Path) -> None:
+    pq.write_table(pa.Table.from_arrays([pa.array(["a", "b", "c"])] * 2, names=["id", "id"]), path)
+
+
+def sparse(part: str, place: int, number: int) -> Callable[[Path], None]:
+    def write(path: Path) -> None:
+        anndata.AnnData(csr_matrix(np.ones((5, 3))), obs=pd.DataFrame(index=list("abcde"))).write_h5ad(path)
+        with h5py.File(path, "r+") as file:
+            file[f"X/{part}"][place] = number
+
+    return write
+
+
+def sparse_without_end(path: Path) -> None:
+    anndata.AnnData(csr_matrix(np.ones((5, 3))), obs=pd.DataFrame(index=list("abcde"))).write_h5ad(path)
+    with h5py.File(path, "r+") as file:
+        file["X"].attrs["shape"] = [5, 10**11]
+
+
+def in_another_file(path: Path) -> None:
+    path.write_bytes(EMBEDDINGS.read_bytes())
+    with h5py.File(path, "r+") as file:
+        del file["obs/length"]
+        file["obs/length"] = h5py.ExternalLink("/etc/other.h5", "x")
+
+
+def by_reference(path: Path) -> None:
+    """Make a categorical of an old version, whose categories lie in another file, and no name leads to them."""
+    secret = path.with_name("secret")
+    secret.write_bytes(b"a secret " * 10)
+    FILES["embeddings: text in another file, by reference"][1](path, secret)
+
+
+def claims(path: Path) -> None:
+    path.write_bytes(EMBEDDINGS.read_bytes())
+    with h5py.File(path, "r+") as file:
+        del file["X"]
+        file.create_dataset("X", (80, 10**9), "f4", chunks=(80, 100))
+
+
 FEW = "A map needs at least 3 records"
 NAN = "Record 3 ('ecoli_106001') of 'input.dat' has the value NaN in dimension 7; leave the record out"
 BAD_EMBEDDINGS: dict[str, tuple[Callable[[Path], object], str]] = {
@@ -150,6 +217,53 @@ BAD_EMBEDDINGS: dict[str, tuple[Callable[[Path], object], str]] = {
     ),
     "other npz": (other_npz, "is no npz with the arrays 'ids' and 'embeddings'"),
     "one vector a token": (vectors_of_tokens, "has one vector a token; embed with a pooling"),
+    "complex numbers in npz": (npz_of("c16"), "The array 'embeddings' of 'input.dat' holds complex128, not numbers"),
+    "dates in npz": (npz_of("M8[s]"), "The array 'embeddings' of 'input.dat' holds datetime64[s], not numbers"),
+    "durations in npz": (npz_of("m8[s]"), "The array 'embeddings' of 'input.dat' holds timedelta64[s], not numbers"),
+    "truth in npz": (npz_of("?"), "The array 'embeddings' of 'input.dat' holds bool, not numbers"),
+    "structures in npz": (
+        npz_of("i4,f4"),
+        "The array 'embeddings' of 'input.dat' holds [('f0', '<i4'), ('f1', '<f4')]",
+    ),
+    "complex numbers in AnnData": (h5ad_of("c8"), "does not hold numbers but complex64"),
+    "structures in AnnData": (h5ad_of([("a", "f4")]), "does not hold numbers but [('a', '<f4')]"),
+    "dates in AnnData": (h5ad_of(h5py.opaque_dtype("M8[s]")), "does not hold numbers but datetime64[s]"),
+    "truth in AnnData": (h5ad_of("?"), "does not hold numbers but |b1"),
+    "decimals in Parquet": (
+        parquet_with(lambda: pa.array([1, 2, 3], pa.decimal128(5, 2))),
+        "The column 'dimension_1' of 'input.dat' holds decimal128(5, 2), not numbers",
+    ),
+    "times in Parquet": (
+        parquet_with(lambda: pa.array([1, 2, 3], pa.timestamp("ms"))),
+        "The column 'dimension_1' of 'input.dat' holds timestamp[ms], not numbers",
+    ),
+    "text in Parquet": (
+        parquet_with(lambda: pa.array(list("xyz"))),
+        "The column 'dimension_1' of 'input.dat' holds string, not numbers",
+    ),
+    "lists of text in Parquet": (
+        parquet_with(lambda: pa.array([["a"]] * 3), "embedding"),
+        "The column 'embedding' of 'input.dat' holds list<element: string>, not numbers",
+    ),
+    "ids of lists in Parquet": (
+        parquet_with(lambda: pa.array([[1]] * 3), "id"),
+        "The column 'id' of 'input.dat' holds list<element: int64>, not ids",
+    ),
+    "two columns of one name in Parquet": (two_columns, "has two columns called 'id'. Rename one of them"),
+    "sparse, an index too large": (sparse("indices", 4, 3), "is a damaged or unknown h5ad file"),
+    "sparse, an index negative": (sparse("indices", 4, -1), "is a damaged or unknown h5ad file"),
+    "sparse, rows that overlap": (sparse("indptr", 2, 1), "is a damaged or unknown h5ad file"),
+    "sparse, rows beyond the end": (sparse("indptr", 5, 16), "is a damaged or unknown h5ad file"),
+    "sparse without end": (
+        sparse_without_end,
+        "5 records of 100,000,000,000 dimensions it does not fit into the memory",
+    ),
+    "column in another file": (in_another_file, "has 'obs/length' in another file, which is never read"),
+    "categories without a name": (by_reference, "has a reference 'categories' to what no name leads to"),
+    "claims a matrix": (claims, "claims 320,000,000,000 bytes for 'X' but stores 0"),
+    "folder": (lambda path: path.mkdir(), "input.dat' is not a regular file. Give the path of a file"),
+    "pipe": (os.mkfifo, "input.dat' is not a regular file. Give the path of a file"),
+    "absent": (lambda path: None, "input.dat' does not exist. Check its name"),
     "no records": (first(0), "has no record"),
     "one record": (first(1), f"{FEW}; 'input.dat' has 1."),
     "two records": (first(2), f"{FEW}; 'input.dat' has 2."),

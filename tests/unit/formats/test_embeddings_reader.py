@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import anndata
 import numpy as np
@@ -125,6 +126,73 @@ def test_integers_and_float64_become_float32(tmp_path: Path) -> None:
     anndata.AnnData(counts, obs=pd.DataFrame(index=list("abcd"))).write_h5ad(tmp_path / "x")
     np.testing.assert_array_equal(read_embeddings(tmp_path / "x").vectors, counts.astype(np.float32))
     assert read_embeddings(tmp_path / "x").vectors.dtype == np.float32
+
+
+@pytest.mark.parametrize("rows", [1, 2, 1 << 20])
+@pytest.mark.parametrize("kind", ["csr", "csc"])
+def test_sparse_matrices_are_read_block_by_block(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str, rows: int
+) -> None:
+    monkeypatch.setattr(embeddings_reader, "SPARSE_VALUES", rows * 5)
+    matrix = scipy.sparse.random(9, 5, density=0.4, format=kind, random_state=1)
+    anndata.AnnData(matrix, obs=pd.DataFrame(index=list("abcdefghi"))).write_h5ad(tmp_path / "x")
+    np.testing.assert_array_equal(read_embeddings(tmp_path / "x").vectors, matrix.toarray().astype(np.float32))
+
+
+def test_values_of_a_sparse_matrix_that_are_stored_twice_are_added(tmp_path: Path) -> None:
+    matrix = scipy.sparse.csr_matrix((np.ones(4), [1, 1, 0, 2], [0, 3, 4]), shape=(2, 3))
+    anndata.AnnData(matrix, obs=pd.DataFrame(index=["a", "b"])).write_h5ad(tmp_path / "x")
+    assert read_embeddings(tmp_path / "x").vectors.tolist() == [[1, 2, 0], [0, 0, 1]]
+
+
+def test_embeddings_of_obsm_may_be_a_table(tmp_path: Path) -> None:
+    data = anndata.AnnData(np.zeros((6, 1)), obs=pd.DataFrame(index=list("abcdef")))
+    data.obsm["X_own"] = pd.DataFrame(VECTORS.astype(np.float64), index=list("abcdef"), columns=["x", "y", "z"])
+    data.write_h5ad(tmp_path / "x")
+    np.testing.assert_array_equal(read_embeddings(tmp_path / "x", "X_own").vectors, VECTORS)
+
+
+@pytest.mark.parametrize("order", ["C", "F"])
+def test_an_npz_of_other_types_and_orders(tmp_path: Path, order: Any) -> None:
+    with (tmp_path / "x").open("wb") as file:
+        np.savez(file, ids=np.arange(6), embeddings=np.array(VECTORS, dtype=">f8", order=order))
+    data = read_embeddings(tmp_path / "x")
+    assert data.ids == ["0", "1", "2", "3", "4", "5"]
+    np.testing.assert_array_equal(data.vectors, VECTORS)
+
+
+@pytest.mark.parametrize("rows", [2, 1 << 16])
+def test_columns_of_parquet_are_those_of_pandas(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, rows: int) -> None:
+    monkeypatch.setattr(embeddings_reader, "MOST_PARQUET_ROWS", rows)
+    columns = {
+        "whole": pa.array(range(6), pa.int16()),
+        "whole with gaps": pa.array([1, 2, 3, 4, None, 6]),
+        "fractions": pa.array([0.5, None, 1, 2, 3, 4]),
+        "truth": pa.array([True, False] * 3),
+        "truth with gaps": pa.array([True, None] * 3),
+        "texts": pa.array(["x", None, "", "NA", "gène", "x"]),
+        "large texts": pa.array(["x", None, "", "NA", "gène", "x"], pa.large_string()),
+        "categories": pa.array(["x", None, "y", "x", "y", "z"]).dictionary_encode(),
+        "days": pa.array([0, 1, None, 3, 4, 5], pa.date32()),
+        "decimals": pa.array([1, 2, None, 4, 5, 6], pa.decimal128(9, 2)),
+        "nothing": pa.nulls(6),
+    }
+    vectors = {name: VECTORS[:, number] for number, name in enumerate(DIMENSIONS)}
+    table = pa.table({"id": IDS} | vectors | columns)
+    pq.write_table(table, tmp_path / "x")
+    found, expected = read_embeddings(tmp_path / "x").columns, table.select(list(columns)).to_pandas()
+    assert list(found) == list(expected)
+    for name in expected:
+        missing = expected[name].isna()
+        assert found[name].isna().tolist() == missing.tolist()
+        assert found[name][~missing].astype(str).tolist() == expected[name][~missing].astype(str).tolist()
+        assert isinstance(found[name].dtype, pd.CategoricalDtype) == (name == "categories")
+        assert pd.api.types.is_numeric_dtype(found[name]) == pd.api.types.is_numeric_dtype(expected[name])
+
+
+def test_what_pandas_says_in_a_parquet_file_changes_nothing(tmp_path: Path) -> None:
+    frame().set_index("group").to_parquet(tmp_path / "x")
+    assert read_embeddings(tmp_path / "x").columns["group"].tolist() == GROUPS
 
 
 def test_a_pickled_npz_is_never_unpickled(tmp_path: Path) -> None:

@@ -175,6 +175,47 @@ def change_matrix(file: h5py.File) -> None:
     file["X"] = VECTORS.astype(np.float64)
 
 
+def elsewhere(name: str) -> Callable[[h5py.File], None]:
+    def change(file: h5py.File) -> None:
+        del file[name]
+        file[name] = h5py.ExternalLink("/etc/other.h5ad", "X")
+
+    return change
+
+
+def stored_elsewhere(file: h5py.File) -> None:
+    del file["obs/length"]
+    file.create_dataset("obs/length", (7,), "u1", external=[("/etc/passwd", 0, 7)])
+
+
+def virtual(file: h5py.File) -> None:
+    del file["X"]
+    layout = h5py.VirtualLayout((7, 3), "f4")
+    layout[:] = h5py.VirtualSource("/etc/other.h5ad", "X", (7, 3))
+    file.create_virtual_dataset("X", layout)
+
+
+NOTES = (
+    "{",
+    "[1]",
+    "7",
+    '{"counts": {"sequences": NaN}}',
+    '{"counts": {"sequences": "7"}}',
+    '{"counts": [7]}',
+    '{"model": "x"}',
+    '{"model": {"lowest_cosine_with_float32": "x"}}',
+    '{"a": ' + "[" * 50_000 + "]" * 50_000 + "}",
+)
+
+
+def said(text: str) -> Callable[[h5py.File], None]:
+    def change(file: h5py.File) -> None:
+        del file["uns/dnalm"]
+        file["uns/dnalm"] = text
+
+    return change
+
+
 @pytest.mark.parametrize(
     ("change", "sentence"),
     [
@@ -183,7 +224,11 @@ def change_matrix(file: h5py.File) -> None:
         (change_matrix, "has a matrix X that is no float32; merge embeddings as DNA-LM embed wrote them"),
         (lambda file: file.__delitem__("var"), "is HDF5, but no AnnData as DNA-LM embed writes it"),
         (lambda file: file["obs"].attrs.__delitem__("column-order"), "is HDF5, but no AnnData"),
-        (lambda file: file["uns/dnalm"].__setitem__((), "{"), "says of its run what DNA-LM does not write"),
+        *((said(text), "says of its run what DNA-LM does not write") for text in NOTES),
+        (elsewhere("X"), "has 'X' in another file, which is never read"),
+        (elsewhere("obs/length"), "has 'obs/length' in another file, which is never read"),
+        (stored_elsewhere, "has 'obs/length' in another file, which is never read"),
+        (virtual, "has 'X' in another file, which is never read"),
     ],
 )
 def test_other_anndata_files_are_refused(tmp_path: Path, change: Callable[[h5py.File], object], sentence: str) -> None:
@@ -191,6 +236,50 @@ def test_other_anndata_files_are_refused(tmp_path: Path, change: Callable[[h5py.
         change(file)
     with pytest.raises(UserError, match=rf"Shard 1 \('a'\) {sentence}"):
         merge_h5ad([tmp_path / "a"], tmp_path / "m")
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_notes_of_two_forms_are_refused(tmp_path: Path, kind: str) -> None:
+    """One says its versions as a mapping, the other as a text: only a hand that is not ours writes so."""
+    shards = [
+        write(tmp_path / name, kind, provenance={"tool": "dnalm_embed", "versions": versions})
+        for name, versions in (("a", {"numpy": "2"}), ("b", "2"))
+    ]
+    with pytest.raises(UserError, match="The shards say of their runs what DNA-LM does not write"):
+        MERGE[kind](shards, tmp_path / "m")
+
+
+@pytest.mark.parametrize(
+    ("column", "what"),
+    [
+        (pa.array([0], pa.timestamp("ms")), r"timestamp\[ms\]"),
+        (pa.array([[1.0]]), "list<element: double>"),
+        (pa.array(["a"]).dictionary_encode(), "dictionary<"),
+        (pa.array([1], pa.decimal128(5, 2)), r"decimal128\(5, 2\)"),
+    ],
+)
+def test_columns_that_the_tool_does_not_write_are_refused(tmp_path: Path, column: pa.Array, what: str) -> None:
+    pq.write_table(pa.table({"id": ["a"], "x": column}), tmp_path / "a")
+    with pytest.raises(UserError, match=rf"Shard 1 \('a'\) has the column 'x' of {what}.*; merge embeddings as DNA-LM"):
+        merge_parquet([tmp_path / "a"], tmp_path / "m")
+
+
+def test_columns_of_every_kind_are_merged(tmp_path: Path) -> None:
+    table = pa.table(
+        {
+            "id": ["a", None, "gène"],
+            "large": pa.array(["x", "", None], pa.large_string()),
+            "whole": pa.array([1, None, 3], pa.uint8()),
+            "truth": [True, None, False],
+            "half": pa.array(np.array([1, 2, 3], np.float16)),
+            "double": [0.5, None, float("nan")],
+        }
+    )
+    pq.write_table(table, tmp_path / "a")
+    assert merge_parquet([tmp_path / "a"] * 2, tmp_path / "m").records == [3, 3]
+    merged = pq.read_table(tmp_path / "m")
+    assert merged.schema.equals(table.schema)
+    assert str(merged.to_pylist()) == str(table.to_pylist() * 2)
 
 
 def test_metadata_of_other_tools_do_not_make_parquet_columns_differ(tmp_path: Path) -> None:
