@@ -489,7 +489,7 @@ def nothing_and_no_end(path: Path, secret: Path) -> None:
     with zipfile.ZipFile(path, "w") as archive:
         archive.writestr("embeddings.npy", embeddings)
         with archive.open("ids.npy", "w") as entry:
-            np.save(entry, np.zeros(0, "U1"))  # type: ignore[arg-type]
+            np.save(entry, np.zeros(0, "U1"))
 
 
 def raw_npz(**arrays: Any) -> Write:

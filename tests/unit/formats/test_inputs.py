@@ -3,6 +3,7 @@
 import gzip
 import io
 import os
+import socket
 from pathlib import Path
 
 import pysam
@@ -18,6 +19,17 @@ def test_regular_files_and_links_to_them_are_opened(tmp_path: Path) -> None:
     assert first_bytes(tmp_path / "link", 2) == b"ab"
     with open_input(tmp_path / "file") as file:
         assert file.read() == b"abc"
+
+
+def test_names_of_any_kind_are_refused_in_a_sentence(tmp_path: Path) -> None:
+    (tmp_path / "x").symlink_to(tmp_path / "x")
+    for path in (tmp_path / "x", Path("x" * 5_000), tmp_path / "a\udce9\n"):
+        with pytest.raises(UserError, match=r"cannot be read|does not exist"):
+            open_input(path)
+    with socket.socket(socket.AF_UNIX) as server:
+        server.bind(str(tmp_path / "socket"))
+    with pytest.raises(UserError, match="cannot be read"):
+        open_input(tmp_path / "socket")
 
 
 @pytest.mark.parametrize("kind", ["pipe", "folder", "device", "link to nothing", "missing", "name with NUL"])

@@ -26,7 +26,7 @@ MOST_EXPANSION = 250
 FREE_EXPANSION = 1 << 28  # bytes that a small file may become, however it is packed
 
 
-def open_input(path: Path, kind: str = "file") -> BinaryIO:
+def open_input(path: Path, kind: str | None = None) -> BinaryIO:
     """Open a user's file to read.
 
     Only a regular file: a pipe or a device would be waited for, and cannot be read twice.
@@ -49,11 +49,11 @@ def open_input(path: Path, kind: str = "file") -> BinaryIO:
         ) from error
     if not stat.S_ISREG(os.fstat(descriptor).st_mode):
         os.close(descriptor)
-        raise UserError(f"'{path}' is not a regular file. Give a {kind}.")
+        raise UserError(f"'{path}' is not a regular file. Give {f'a {kind}' if kind else 'the path of a file'}.")
     return os.fdopen(descriptor, "rb")
 
 
-def first_bytes(path: Path, count: int, kind: str = "file") -> bytes:
+def first_bytes(path: Path, count: int, kind: str | None = None) -> bytes:
     """Return the first bytes of a user's file, fewer if it is shorter; errors are those of `open_input`."""
     with open_input(path, kind) as file:
         return file.read(count)
