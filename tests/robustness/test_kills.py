@@ -51,7 +51,7 @@ TOOLS = [
     Tool("dnalm_export_model", f"{RANDOM} --output-directory x --summary s", ("x", "s")),
     Tool(
         "dnalm_finetune",
-        f"{WINDOWS} --labels {D}/two_genomes_labels.tsv {DEMO} {TRAINING} --metrics metrics",
+        f"{WINDOWS} --labels {D}/two_genomes_labels.tsv {DEMO} --method lora {TRAINING} --metrics metrics",
         (*TRAINED, "metrics"),
         ("c",),
         keeps=True,
@@ -79,7 +79,7 @@ TOOLS = [
         ("c",),
         keeps=True,
     ),
-    Tool("dnalm_project", f"--embeddings {D}/two_genomes_embeddings.h5ad --output m --coordinates c", ("m", "c")),
+    Tool("dnalm_project", f"--embeddings {D}/two_genomes_embeddings.h5ad --output m --table t", ("m", "t")),
     Tool("dnalm_remote_embed", f"{WINDOWS} --endpoint URL --consent --output e --failed f", ("e", "f"), keeps=True),
     Tool(
         "dnalm_score_variants",

@@ -184,6 +184,23 @@ def test_an_error_while_an_object_is_removed_prints_no_traceback() -> None:
     assert "nobody can catch this" in run_process(task, DNALM_DEBUG="1").stderr
 
 
+@pytest.mark.parametrize("debug", ["0", "1"])
+def test_a_signal_while_an_object_is_removed_still_ends_the_job(debug: str) -> None:
+    """Python cannot raise what the signal's handler raises there, and would go on."""
+    task = """
+        import os, signal, time
+        class Removed:
+            def __del__(self):
+                os.kill(os.getpid(), signal.SIGTERM)
+                time.sleep(0.01)
+        Removed()
+        time.sleep(30)
+        print("the job went on")
+    """
+    done = run_process(task, DNALM_DEBUG=debug)
+    assert (done.returncode, done.stdout, done.stderr) == (143, "", "")
+
+
 @pytest.mark.slow
 def test_transformers_leaves_nothing_in_the_temporary_folder(tmp_path: Path) -> None:
     """It imports a part of torch's compiler, which makes the folder of its cache."""

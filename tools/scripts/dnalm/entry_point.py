@@ -2,6 +2,7 @@
 
 import argparse
 import contextlib
+import functools
 import gc
 import io
 import os
@@ -10,7 +11,7 @@ import sys
 import warnings
 from collections.abc import Callable, Sequence
 from types import FrameType
-from typing import NoReturn
+from typing import Any, NoReturn
 
 from dnalm import __version__
 from dnalm.errors import DISK_IS_FULL, UserError, printable, shown
@@ -22,6 +23,7 @@ GPU_OUT_OF_MEMORY = "OutOfMemoryError"  # torch's error; torch is not imported h
 OBJECTS_BETWEEN_COLLECTIONS = 100_000
 OUT_OF_MEMORY_EXIT_CODE = 137  # what a kernel's kill looks like: Galaxy may resubmit the job with more memory
 UNFORESEEN_EXIT_CODE = 70  # EX_SOFTWARE of sysexits.h: an error of ours. Galaxy takes every code but 0 for an error
+SENT_AGAIN_AFTER = 0.02  # seconds, for a signal that came where no exception can be raised
 DEBUG = "DNALM_DEBUG"  # environment variable: 1 for the traceback of an unforeseen error
 
 
@@ -109,6 +111,10 @@ def run(
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")
+    debug, usual = os.environ.get(DEBUG) == "1", sys.unraisablehook
+    sys.unraisablehook = functools.partial(_unraisable, usual if debug else _nothing)
+    if not debug:
+        sys.excepthook = _nothing  # Cython calls it too before the other
     try:
         _prepare_libraries(network)
         task(arguments)
@@ -116,9 +122,12 @@ def run(
         return 128 + signal.SIGINT
     except Exception as error:
         code = _said(parser.prog, error)
-        if code is None and os.environ.get(DEBUG) == "1":
+        if code is None and debug:
             raise
         return _say_unforeseen(parser.prog, error) if code is None else code
+    finally:
+        if debug:
+            sys.unraisablehook = usual
     return 0
 
 
@@ -140,14 +149,27 @@ def _prepare_libraries(network: bool) -> None:
     offline = str(int(not network))
     os.environ.update(HF_HUB_OFFLINE=offline, TRANSFORMERS_OFFLINE=offline, HF_HUB_DISABLE_TELEMETRY="1")
     warnings.simplefilter("ignore")
-    if os.environ.get(DEBUG) != "1":
-        # Of errors while an object is removed, which Cython prints as well. What they mean for the job is raised too.
-        sys.unraisablehook = sys.excepthook = _nothing
     logging.getLogger("matplotlib").setLevel(logging.ERROR)  # it warns of a home folder that cannot be written to
     with contextlib.suppress(OSError):  # no folder for temporary files: who needs one says so
         # torch makes the folder of its compiler's cache when it is imported. Nothing is compiled: with a folder that is
         # there already, none is made and none left.
         os.environ.setdefault("TORCHINDUCTOR_CACHE_DIR", tempfile.gettempdir())
+
+
+def _unraisable(tell: Callable[[Any], object], unraisable: Any) -> None:
+    """Deal with an exception where none can be raised, as while an object is removed: Python goes on without it.
+
+    One that ends the job is a signal that came at that moment. It is sent again when Python has left the place; an error
+    is told, or not.
+    """
+    if not isinstance(unraisable.exc_value, SystemExit | KeyboardInterrupt):
+        tell(unraisable)
+        return
+    import threading
+
+    again = threading.Timer(SENT_AGAIN_AFTER, os.kill, [os.getpid(), signal.SIGTERM])
+    again.daemon = True
+    again.start()
 
 
 def _nothing(*error: object) -> None:
