@@ -12,7 +12,7 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Self
+from typing import Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,9 +23,6 @@ from dnalm.formats.anndata_tables import index_dataset, read_table
 from dnalm.formats.inputs import open_input
 from dnalm.formats.isolated_hdf5 import Hdf5Dataset, Hdf5Group, IsolatedHdf5
 from dnalm.formats.isolated_reader import ReaderProcess, Subject
-
-if TYPE_CHECKING:
-    pass
 
 MOST_CELLS = 2_048  # of a batch
 MOST_VALUES = 1 << 23  # of a batch, if one cell has not more

@@ -8,7 +8,6 @@ stay float32. The scales of what comes in depend on all that is multiplied at on
 import logging
 import os
 import platform
-import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -19,6 +18,7 @@ from torch import Tensor, nn
 
 from dnalm.errors import UserError, shown
 from dnalm.models.language_model import LanguageModel
+from dnalm.temporary_files import filling, temporary_folder
 
 FEWEST_TOKENS = 2  # torch's export takes a length of 1 for a constant
 EXAMPLE_TOKENS = 32
@@ -51,9 +51,9 @@ class QuantizedEncoder:
         os.environ["ORT_DISABLE_TELEMETRY"] = "1"  # read when it is imported; the default is to report to its makers
         self._model, self._layers, self._outputs = model, tuple(layers), sorted(set(layers))
         try:
-            with tempfile.TemporaryDirectory() as folder, _quiet_libraries():
-                self._session = _session(_quantized_file(model, self._outputs, Path(folder)))
-        except (MemoryError, OSError):
+            with temporary_folder() as folder, filling(folder), _quiet_libraries():
+                self._session = _session(_quantized_file(model, self._outputs, folder))
+        except (MemoryError, OSError, UserError):
             raise
         except Exception as error:  # whatever a strange model brings torch or ONNX Runtime to
             raise UserError(
