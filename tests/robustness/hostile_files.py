@@ -212,6 +212,7 @@ def categorical(file: h5py.File, **parts: Any) -> None:
     put(file, "obs/length", lambda group, name: group.create_group(name))
     group = file["obs/length"]
     group.attrs["encoding-type"] = "categorical"
+    group.attrs["encoding-version"] = "0.2.0"
     group.attrs["ordered"] = False
     given: dict[str, Any] = {"codes": np.zeros(ROWS, "i1"), "categories": np.array([b"a", b"b"])} | parts
     for name, values in given.items():
@@ -222,6 +223,7 @@ def categorical(file: h5py.File, **parts: Any) -> None:
 def kind_of_column(file: h5py.File, kind: Any, **parts: Any) -> None:
     put(file, "obs/length", lambda group, name: group.create_group(name))
     file["obs/length"].attrs["encoding-type"] = kind
+    file["obs/length"].attrs["encoding-version"] = "0.1.0"
     for name, values in parts.items():
         file["obs/length"][name] = values
 
@@ -333,6 +335,7 @@ def sparse(file: h5py.File, by_row: bool = True, **changes: Any) -> None:
     del file["X"]
     group = file.create_group("X")
     group.attrs["encoding-type"] = "csr_matrix" if by_row else "csc_matrix"
+    group.attrs["encoding-version"] = "0.1.0"
     group.attrs["shape"] = shape
     for name, values in parts.items():
         if values is not None:

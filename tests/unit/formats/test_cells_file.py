@@ -84,6 +84,7 @@ def test_values_of_a_gene_that_is_stored_twice_in_a_cell_are_added(tmp_path: Pat
     assert found.sum() == 4
 
 
+@pytest.mark.slow
 def test_layers_and_raw_are_read_when_they_are_asked_for(tmp_path: Path) -> None:
     data = anndata.read_h5ad(CELLS)
     data.raw = data[:, :20].copy()
@@ -147,6 +148,7 @@ def test_a_file_keeps_all_it_had(tmp_path: Path) -> None:
     np.testing.assert_array_equal(found.obsm["X_scGPT"], np.arange(180, dtype=np.float32).reshape(60, 3))
 
 
+@pytest.mark.slow
 def test_what_an_earlier_run_added_is_replaced(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     written(CELLS, tmp_path / "once.h5ad")
     assert "is replaced" not in capsys.readouterr().out

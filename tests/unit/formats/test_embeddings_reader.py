@@ -105,6 +105,7 @@ def test_what_the_embeddings_tool_writes_is_read(tmp_path: Path, kind: str) -> N
     assert data.columns.to_dict("list") == ({"length": list(range(6))} if kind == "h5ad" else {})
 
 
+@pytest.mark.slow
 def test_test_data_is_the_same_in_every_format() -> None:
     found = {suffix: read_embeddings(TEST_DATA / f"two_genomes_embeddings.{suffix}") for suffix in ("h5ad", "npz")}
     found |= {suffix: read_embeddings(TEST_DATA / f"two_genomes_embeddings.{suffix}") for suffix in ("parquet", "tsv")}

@@ -96,6 +96,7 @@ def test_what_a_dataset_holds(file: h5py.File, dtype: Any, kind: str) -> None:
     close_file(number)
 
 
+@pytest.mark.slow
 def test_sizes_that_no_compression_reaches_are_refused(file: h5py.File) -> None:
     file.create_dataset("stored", data=np.zeros(1 << 24), chunks=(1 << 20,), compression="gzip")  # 1,000 times
     file.create_dataset("claimed", (1 << 24,), "f8", chunks=(1 << 20,))

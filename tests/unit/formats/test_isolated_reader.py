@@ -142,7 +142,12 @@ ENDS = {
 }
 
 
-@pytest.mark.parametrize("operation", ENDS)
+SLOW = ("loop", "fill")
+
+
+@pytest.mark.parametrize(
+    "operation", [pytest.param(name, marks=[pytest.mark.slow] if name in SLOW else []) for name in ENDS]
+)
 def test_an_end_is_one_sentence(child: Any, monkeypatch: pytest.MonkeyPatch, operation: str) -> None:
     monkeypatch.setattr(isolated_reader, "SECONDS", 1)
     with child() as process, pytest.raises(UserError) as caught:
@@ -158,6 +163,7 @@ def test_an_exception_says_why_to_those_who_look(child: Any) -> None:
         assert process.ask(SUBJECT, "echo", 1).value == 1  # and the child goes on
 
 
+@pytest.mark.slow
 def test_each_request_has_its_own_time(child: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(isolated_reader, "SECONDS", 1)
     with child() as process:
@@ -238,6 +244,7 @@ def test_nothing_is_left_running(child: Any) -> None:
         os.kill(number, 0)
 
 
+@pytest.mark.slow
 def test_a_child_ends_with_its_parent(tmp_path: Path) -> None:
     program = """
 import os, sys
@@ -317,14 +324,14 @@ OPENERS = {
 }
 
 
-@pytest.mark.parametrize("name", OPENERS)
-def test_libraries_open_files_of_users_in_children_alone(name: str) -> None:
-    found = set()
+@pytest.mark.slow
+def test_libraries_open_files_of_users_in_children_alone() -> None:
+    found: dict[str, set[str]] = {name: set() for name in OPENERS}
     for path in (REPOSITORY / "tools" / "scripts").rglob("*.py"):
-        calls = (node for node in ast.walk(ast.parse(path.read_text())) if isinstance(node, ast.Call))
-        if any(ast.unparse(call.func) == name for call in calls):
-            found.add(path.name)
-    assert found == OPENERS[name]
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.Call) and (name := ast.unparse(node.func)) in found:
+                found[name].add(path.name)
+    assert found == OPENERS
 
 
 def test_the_parent_has_none_of_the_childs_limits(child: Any) -> None:

@@ -67,6 +67,7 @@ def test_rows_are_those_of_one_file(
     assert said == {"tool": "dnalm_embed", "counts": {"sequences": 7, "duplicate_ids": 2}}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", KINDS)
 def test_bytes_do_not_show_where_shards_met(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str) -> None:
     monkeypatch.setattr(merged_embeddings, "MOST_ROWS", 3)
@@ -264,6 +265,7 @@ def test_columns_that_the_tool_does_not_write_are_refused(tmp_path: Path, column
         merge_parquet([tmp_path / "a"], tmp_path / "m")
 
 
+@pytest.mark.slow
 def test_columns_of_every_kind_are_merged(tmp_path: Path) -> None:
     table = pa.table(
         {
@@ -282,6 +284,7 @@ def test_columns_of_every_kind_are_merged(tmp_path: Path) -> None:
     assert str(merged.to_pylist()) == str(table.to_pylist() * 2)
 
 
+@pytest.mark.slow
 def test_metadata_of_other_tools_do_not_make_parquet_columns_differ(tmp_path: Path) -> None:
     one = pq.read_table(write(tmp_path / "a", "parquet", provenance={}))
     pq.write_table(one.replace_schema_metadata({"pandas": "{}"}), tmp_path / "b")

@@ -77,6 +77,7 @@ def test_texts_that_are_none_are_an_exception(tmp_path: Path) -> None:
     close_file(number)
 
 
+@pytest.mark.slow
 def test_a_note_is_no_longer_than_ours(tmp_path: Path) -> None:
     for length, refused in ((100, False), (17 << 20, True)):
         pq.write_table(pa.table({"x": [1]}).replace_schema_metadata({"dnalm": "x" * length}), tmp_path / "x")
