@@ -43,7 +43,7 @@ def test_nothing_to_evaluate(refuses: Refuses) -> None:
 
 def test_files_that_are_no_tracks(refuses: Refuses, tmp_path: Path) -> None:
     refuses("or not a bigWig", "--tracks", FEATURES)
-    refuses("cannot be read", "--tracks", tmp_path / "missing.bw")
+    refuses("missing.bw' does not exist", "--tracks", tmp_path / "missing.bw")
     (tmp_path / "cut.bw").write_bytes(TRACK.read_bytes()[:5_000])
     refuses("'cut.bw'", "--tracks", tmp_path / "cut.bw")
     (tmp_path / "empty.bw").write_bytes(b"")
