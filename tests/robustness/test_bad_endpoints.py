@@ -383,7 +383,7 @@ def test_bad_sequences_are_refused_before_any_is_sent(
         (b'{"dnalm_journal":1}\n{"key":"' + b"0" * 64 + b'","tokens":1,"vector":"AADAfw=="}\n', "is damaged"),
         ((TEST_DATA / "cells.h5ad").read_bytes(), "holds no embeddings that this tool made"),
         ((TEST_DATA / "two_genomes_embeddings.h5ad").read_bytes(), "holds no embeddings that this tool made"),
-        ((TEST_DATA / "two_genomes_embeddings.h5ad").read_bytes()[:5_000], "holds no embeddings that this tool made"),
+        ((TEST_DATA / "two_genomes_embeddings.h5ad").read_bytes()[:5_000], "is a damaged HDF5 file"),
     ],
     ids=["empty", "table", "no JSON", "short key", "NaN", "cells", "other embeddings", "cut"],
 )
