@@ -71,7 +71,7 @@ REFUSED: dict[str, tuple[tuple[object, ...], str]] = {
     ),
     "protein": (("--sequences", TEST_DATA / "protein.fasta"), "it looks like protein"),
     "no FASTA": (("--sequences", TEST_DATA / "sequences.csv"), "has text before the first '>'"),
-    "no file": (("--sequences", TEST_DATA / "nothing.fa"), "cannot be read"),
+    "no file": (("--sequences", TEST_DATA / "nothing.fa"), "does not exist"),
 }
 
 

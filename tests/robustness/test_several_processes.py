@@ -106,10 +106,10 @@ def test_bad_input_is_said_once(tmp_path: Path) -> None:
 
 
 def test_a_divergence_is_said_once_and_keeps_the_log(tmp_path: Path) -> None:
-    """The root of a negative number in every layer."""
+    """Positions that turn by angles without end."""
     sizes = {"hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 16}
     config = tmp_path / "config.json"
-    config.write_text(json.dumps({"model_type": "llama", "rms_norm_eps": -1.0} | sizes))
+    config.write_text(json.dumps({"model_type": "llama", "rope_theta": 1e-90} | sizes))
     sentence = refused(tmp_path / "results", "--model-config", config, "--max-steps", STEPS)
     assert "The training diverged" in sentence
     assert "stopped: diverged" in (tmp_path / "results" / "log").read_text().splitlines()[-1]

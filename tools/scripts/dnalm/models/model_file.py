@@ -278,7 +278,7 @@ def read_header(path: Path) -> tuple[dict[str, str], dict[str, TensorInfo]]:
     """
     try:
         if not path.is_file():
-            raise UserError(f"The model '{path}' is no plain file; check its name.")
+            raise UserError(f"The model '{path}' is not a regular file. Check its name.")
         size = path.stat().st_size
         file = path.open("rb")
     except OSError as error:
