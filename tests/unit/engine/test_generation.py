@@ -164,6 +164,7 @@ def test_a_sequence_does_not_depend_on_its_batch(model_folder: ModelFolder, batc
         assert one.log_likelihood == pytest.approx(other.log_likelihood, abs=1e-4)
 
 
+@pytest.mark.slow
 def test_a_batch_too_large_for_the_gpu_is_halved(model_folder: ModelFolder, monkeypatch: pytest.MonkeyPatch) -> None:
     model = loaded(model_folder("llama"))
     expected = generated(model, Sampling(60), REQUESTS)

@@ -93,6 +93,7 @@ def test_every_score_is_its_definition(tiny_model: Make, reads: str, kind: str) 
         assert (one.status == Status.OK) == (not any(map(math.isnan, one.values.values())))
 
 
+@pytest.mark.slow
 def test_kmers_give_every_snv_a_masked_score_and_byte_pairs_do_not(tiny_model: Make) -> None:
     sites = [snv(position) for position in range(100, 160)]
     for kind in KINDS[:3]:

@@ -40,6 +40,7 @@ def read(path: Path) -> pd.DataFrame:
         return read_table(table)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("names", [list(COLUMNS), *[[name] for name in COLUMNS], []])
 def test_every_kind_of_column(tmp_path: Path, names: list[str]) -> None:
     table = pd.DataFrame({name: COLUMNS[name] for name in names}, index=INDEX)
@@ -65,6 +66,7 @@ def test_categories_of_version_0_1_0(tmp_path: Path) -> None:
     pd.testing.assert_frame_equal(read(tmp_path / "x"), expected, check_names=False, check_index_type=False)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "values"),
     [("compound", np.zeros(4, [("a", "i4")])), ("complex", np.zeros(4, "c8")), ("plane", np.zeros((4, 2)))],

@@ -289,6 +289,7 @@ def test_other_files_are_not_taken_over(tmp_path: Path, content: bytes, sentence
         journal.take_over(tmp_path / "earlier")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("change", ["no key", "other keys", "keys with blanks", "NaN"])
 def test_embeddings_of_other_tools_are_not_taken_over(tmp_path: Path, change: str) -> None:
     with h5py.File(write_embeddings(tmp_path / "e.h5ad"), "r+") as file:

@@ -66,6 +66,7 @@ def id_last(path: Path) -> None:
     frame()[["group", *DIMENSIONS, "id"]].to_csv(path, sep="\t", index=False)
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore:Observation names are not unique")
 @pytest.mark.parametrize(
     "write",
@@ -129,6 +130,7 @@ def test_integers_and_float64_become_float32(tmp_path: Path) -> None:
     assert read_embeddings(tmp_path / "x").vectors.dtype == np.float32
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("rows", [1, 2, 1 << 20])
 @pytest.mark.parametrize("kind", ["csr", "csc"])
 def test_sparse_matrices_are_read_block_by_block(
@@ -162,6 +164,7 @@ def test_an_npz_of_other_types_and_orders(tmp_path: Path, order: Any) -> None:
     np.testing.assert_array_equal(data.vectors, VECTORS)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("rows", [2, 1 << 16])
 def test_columns_of_parquet_are_those_of_pandas(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, rows: int) -> None:
     monkeypatch.setattr(embeddings_reader, "MOST_PARQUET_ROWS", rows)
@@ -191,6 +194,7 @@ def test_columns_of_parquet_are_those_of_pandas(tmp_path: Path, monkeypatch: pyt
         assert pd.api.types.is_numeric_dtype(found[name]) == pd.api.types.is_numeric_dtype(expected[name])
 
 
+@pytest.mark.slow
 def test_what_pandas_says_in_a_parquet_file_changes_nothing(tmp_path: Path) -> None:
     frame().set_index("group").to_parquet(tmp_path / "x")
     assert read_embeddings(tmp_path / "x").columns["group"].tolist() == GROUPS

@@ -25,6 +25,7 @@ def make(path: Path) -> Path:
     return path
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("piece", [1, 100, 1 << 20])
 def test_rows_are_those_of_the_file_whatever_is_read_at_once(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, piece: int
@@ -59,6 +60,7 @@ def test_members_and_attributes(tmp_path: Path) -> None:
         assert root.dataset("one").text() == "text"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "ask",
     [

@@ -15,6 +15,7 @@ SUBJECT = Subject("The file 'x'", "is damaged")
 TABLE = pa.table({"id": ["a", "gène", None], "n": [1, 2, 3], "v": [0.5, 1.5, 2.5], "t": ["x", None, "z"]})
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("rows", [1, 2, 100])
 def test_batches_are_the_rows_of_the_file(tmp_path: Path, rows: int) -> None:
     pq.write_table(TABLE, tmp_path / "x")
@@ -32,6 +33,7 @@ def test_batches_are_the_rows_of_the_file(tmp_path: Path, rows: int) -> None:
     assert found == [["a", "gène", None], ["x", None, "z"], [1, 2, 3]]
 
 
+@pytest.mark.slow
 def test_lists(tmp_path: Path) -> None:
     pq.write_table(pa.table({"x": [[1.0, 2.0], [3.0], None]}), tmp_path / "x")
     with IsolatedParquet() as reader:
@@ -59,6 +61,7 @@ def test_sizes_that_a_file_cannot_have_are_refused(tmp_path: Path, monkeypatch: 
             file.refuse_size(50_000_000)
 
 
+@pytest.mark.slow
 def test_texts_that_a_file_cannot_hold_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(isolated_parquet, "FREE_SIZE", 50)
     monkeypatch.setattr(isolated_parquet, "MOST_TEXT", 0)

@@ -107,6 +107,7 @@ def child(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
     return lambda **options: ReaderProcess("operations", **options)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "array",
     [
@@ -145,6 +146,7 @@ ENDS = {
 SLOW = ("loop", "fill")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "operation", [pytest.param(name, marks=[pytest.mark.slow] if name in SLOW else []) for name in ENDS]
 )
@@ -205,6 +207,7 @@ WRONG = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("case", WRONG)
 def test_a_wrong_answer_is_not_believed(child: Any, case: str) -> None:
     """As of a child that a file has made do other things."""

@@ -82,6 +82,7 @@ def test_bytes_do_not_show_where_shards_met(tmp_path: Path, monkeypatch: pytest.
     assert found[0] == found[1] == found[2]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", KINDS)
 def test_dimensions_keep_their_names(tmp_path: Path, kind: str) -> None:
     names = ["AA", "AC", "AG"]
@@ -93,6 +94,7 @@ def test_dimensions_keep_their_names(tmp_path: Path, kind: str) -> None:
         assert pq.read_schema(tmp_path / "m").names == ["id", "length", *names]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", KINDS)
 def test_repeated_ids_of_tokens_are_those_of_records(tmp_path: Path, kind: str) -> None:
     columns = {"id": ["a", "a", "b"], "token": [0, 1, 0], "start": [0, 3, 0], "end": [3, 6, 3]}
@@ -109,6 +111,7 @@ def test_repeated_ids_of_tokens_are_those_of_records(tmp_path: Path, kind: str) 
     assert counts == {"duplicate_ids": 2}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize(
     ("changes", "sentence"),
@@ -141,6 +144,7 @@ def test_dimensions_in_another_order_are_refused(tmp_path: Path, kind: str) -> N
         MERGE[kind](shards, tmp_path / "m")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", KINDS)
 def test_shards_that_say_nothing_of_their_run_are_merged_with_a_note(tmp_path: Path, kind: str) -> None:
     shards = [write(tmp_path / "a", kind, 0, 3, provenance={}), write(tmp_path / "b", kind, 3, 7, provenance={})]
@@ -149,6 +153,7 @@ def test_shards_that_say_nothing_of_their_run_are_merged_with_a_note(tmp_path: P
     assert merged.records == [3, 4]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("content", [b"", b"id\tlength\n", b"\x89HDF\r\n\x1a\n", b"PAR1 and no more"])
 def test_damaged_files_are_refused(tmp_path: Path, kind: str, content: bytes) -> None:
@@ -217,6 +222,7 @@ def said(text: str) -> Callable[[h5py.File], None]:
     return change
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("change", "sentence"),
     [
@@ -250,6 +256,7 @@ def test_notes_of_two_forms_are_refused(tmp_path: Path, kind: str) -> None:
         MERGE[kind](shards, tmp_path / "m")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("column", "what"),
     [

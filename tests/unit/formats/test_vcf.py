@@ -172,6 +172,7 @@ BAD = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("case", BAD)
 def test_what_is_no_vcf_is_refused(tmp_path: Path, case: str) -> None:
     content, sentence = BAD[case]

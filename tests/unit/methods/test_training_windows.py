@@ -134,6 +134,7 @@ def mutated(sequence: str, changes: int, generator: np.random.Generator) -> str:
     return "".join(letters)
 
 
+@pytest.mark.slow
 def test_near_duplicates_of_short_windows_are_those_of_the_whole_sets() -> None:
     """Two windows of up to 43 bases have no more than 64 words of 12 bases, which a sketch holds."""
     generator = np.random.default_rng(4)

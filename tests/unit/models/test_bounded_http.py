@@ -130,6 +130,7 @@ def test_of_an_error_its_status_and_words_are_kept(
     assert (response.status_code, response.json()) == (503, kept)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("how", ["body", "no end", "breaks off", "compressed"])
 def test_an_error_without_an_end_is_told_by_its_status(
     client: BoundedClient, endpoint: EndpointServer, monkeypatch: pytest.MonkeyPatch, how: str
@@ -148,6 +149,7 @@ def test_an_error_without_an_end_is_told_by_its_status(
     assert time.monotonic() - began < 10
 
 
+@pytest.mark.slow
 def test_a_whole_answer_has_its_time(endpoint: EndpointServer) -> None:
     endpoint.faults.append(Fault(drips="body"))
     with BoundedClient(0.4) as client, pytest.raises(TimeoutError):

@@ -92,6 +92,7 @@ def test_sizes_are_those_of_the_config() -> None:
     assert SIZES.transformer.position_features == 12  # hidden states over heads
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("config", "sentence"),
     [

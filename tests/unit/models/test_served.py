@@ -297,6 +297,7 @@ STATUSES: dict[int, type[Exception]] = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("status", "body"),
     [*((status, "list") for status in STATUSES), *((503, body) for body in BODIES if body != "list")],
@@ -321,6 +322,7 @@ def test_sequences_are_not_sent_elsewhere_by_a_provider_either(
     assert len(endpoint.asked) == 1
 
 
+@pytest.mark.slow
 def test_an_answer_that_never_ends_is_not_waited_for(
     served: Callable[..., ServedModel], endpoint: EndpointServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -334,6 +336,7 @@ def test_an_answer_that_never_ends_is_not_waited_for(
     np.testing.assert_allclose(served().ask(["ACGT"])[0], pooled_vector("ACGT"))
 
 
+@pytest.mark.slow
 def test_an_answer_without_an_end_is_a_bad_one(served: Callable[..., ServedModel], endpoint: EndpointServer) -> None:
     endpoint.faults.append(Fault(drips="no end"))
     with pytest.raises(BadAnswer, match="the answer has more than 256 MiB"):

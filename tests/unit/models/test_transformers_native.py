@@ -322,6 +322,7 @@ BUFFERS: dict[str, dict[str, Tensor]] = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("architecture", BUFFERS)
 @pytest.mark.parametrize("head", [False, True])
 def test_buffers_of_older_versions_change_nothing(

@@ -57,6 +57,7 @@ def slow_bin(value: float, values: list[float], uniform: float) -> int:
     return math.ceil(uniform * (lowest - highest) + highest)
 
 
+@pytest.mark.slow
 def test_equals_a_slow_loop_over_cells_and_genes(embedded: Embedded) -> None:
     """One cell a forward, bins by the definition, attention written out."""
     found = embedded(CELLS)
@@ -88,6 +89,7 @@ def test_a_cells_embedding_depends_on_neither_company_nor_order(embedded: Embedd
         np.testing.assert_allclose(alone[0], together[row], rtol=0, atol=NEAR)
 
 
+@pytest.mark.slow
 def test_so_does_that_of_a_cell_of_which_not_all_is_read(embedded: Embedded) -> None:
     data = anndata.read_h5ad(CELLS)
     together = embedded(CELLS, "--max-length", 20)
@@ -116,12 +118,14 @@ def test_the_seed_decides_and_the_middle_needs_none(embedded: Embedded) -> None:
     np.testing.assert_array_equal(one, two)
 
 
+@pytest.mark.slow
 def test_every_embedding_has_length_one(embedded: Embedded) -> None:
     found = vectors(embedded(CELLS))
     assert found.dtype == np.float32
     np.testing.assert_allclose(np.linalg.norm(found[:59], axis=1), 1, atol=1e-6)
 
 
+@pytest.mark.slow
 def test_equal_runs_give_equal_bytes(run_tool: Run, tmp_path: Path) -> None:
     for name in ("first", "second"):
         outputs = ("--output", tmp_path / f"{name}.h5ad", "--summary", tmp_path / f"{name}.tsv")
@@ -130,6 +134,7 @@ def test_equal_runs_give_equal_bytes(run_tool: Run, tmp_path: Path) -> None:
         assert (tmp_path / f"first.{suffix}").read_bytes() == (tmp_path / f"second.{suffix}").read_bytes()
 
 
+@pytest.mark.slow
 def test_counts_and_their_normalised_logarithm_have_nearly_the_same_embeddings(embedded: Embedded) -> None:
     """The same but where an edge of bins falls on a value."""
     data = anndata.read_h5ad(CELLS)
@@ -143,6 +148,7 @@ def test_counts_and_their_normalised_logarithm_have_nearly_the_same_embeddings(e
     assert (vectors(normalised)[:59] * raw[:59]).sum(axis=1).min() > 0.99
 
 
+@pytest.mark.slow
 def test_what_was_found_and_left_out_is_told(run_tool: Run, tmp_path: Path) -> None:
     data = anndata.read_h5ad(CELLS)
     data.var["twice"] = ["CD14" if symbol == "VCAN" else symbol for symbol in data.var["gene_symbol"]]
@@ -184,6 +190,7 @@ def test_what_was_found_and_left_out_is_told(run_tool: Run, tmp_path: Path) -> N
     assert facts["model"]["sha256"] == open_model(MODEL).sha256()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("change", "sentence"),
     [
@@ -203,6 +210,7 @@ def test_what_the_values_are_is_told(
     assert sentence in said
 
 
+@pytest.mark.slow
 def test_bfloat16_is_close_and_says_how_close(run_tool: Run, tmp_path: Path) -> None:
     found = {}
     for dtype in ("float32", "bfloat16"):

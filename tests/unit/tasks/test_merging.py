@@ -170,6 +170,7 @@ def test_tracks_of_a_genome_in_shards_are_those_of_one_job(run_tool: Run, merge:
         assert (tmp_path / "merged").read_bytes() == track_of_one_job.read_bytes()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_merged_file_is_a_shard_again(merge: Merge, tmp_path: Path, kind: str) -> None:
     merge(tmp_path / "once", *pair(kind))
@@ -177,6 +178,7 @@ def test_a_merged_file_is_a_shard_again(merge: Merge, tmp_path: Path, kind: str)
     assert (tmp_path / "once").read_bytes() == (tmp_path / "twice").read_bytes()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", KINDS)
 def test_shards_in_steps_give_the_same_bytes(merge: Merge, tmp_path: Path, kind: str) -> None:
     shards = pair(kind)
@@ -192,6 +194,7 @@ def test_shards_in_steps_give_the_same_bytes(merge: Merge, tmp_path: Path, kind:
     assert (tmp_path / "at once").read_bytes() == (tmp_path / "in steps").read_bytes()
 
 
+@pytest.mark.slow
 def test_what_was_run_stays_and_counts_are_added(merge: Merge, tmp_path: Path) -> None:
     shards = pair("embeddings_{}.h5ad")
     merge(tmp_path / "m", *shards)
@@ -304,6 +307,7 @@ def test_shards_without_records_are_counted(merge: Merge, tmp_path: Path) -> Non
     assert pd.read_csv(tmp_path / "m.table", sep="\t")["rows"].tolist() == [0, 40, 40]
 
 
+@pytest.mark.slow
 def test_an_embedding_without_rows_changes_nothing(merge: Merge, tmp_path: Path) -> None:
     shards = pair("embeddings_{}.h5ad")
     empty = anndata.read_h5ad(shards[0])[:0].copy()
@@ -337,6 +341,7 @@ def track(path: Path, lengths: dict[str, int], parts: list[tuple[str, int, list[
     return path
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("stretch", [3, 50, 1 << 20])
 def test_tracks_are_merged_into_that_of_one_job(
     merge: Merge, tmp_path: Path, stretch: int, monkeypatch: pytest.MonkeyPatch

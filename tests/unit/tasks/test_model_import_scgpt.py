@@ -116,6 +116,7 @@ def as_the_authors(folder: Path) -> dict[str, bytes]:
     }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("source", ["folder", "hub"])
 def test_an_admin_installs_the_authors_files(
     run_install: Run, run_tool: Run, hub: Hub, tmp_path: Path, source: str

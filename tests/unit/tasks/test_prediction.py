@@ -328,6 +328,7 @@ def published(tmp_path: Path) -> Path:
     return folder
 
 
+@pytest.mark.slow
 def test_a_published_classifier_equals_plain_transformers(
     predicted: Callable[..., pd.DataFrame], published: Path, tmp_path: Path
 ) -> None:

@@ -41,6 +41,7 @@ def mapped(run_tool: Run, tmp_path: Path) -> Callable[..., tuple[pd.DataFrame, d
 Mapped = Callable[..., tuple[pd.DataFrame, dict[str, str], str]]
 
 
+@pytest.mark.slow
 def test_pca_is_that_of_a_plain_singular_value_decomposition(mapped: Mapped) -> None:
     table, statistics, said = mapped(EMBEDDINGS)
     data = read_embeddings(EMBEDDINGS)
@@ -150,6 +151,7 @@ def test_repeated_ids_of_the_data_all_get_their_metadata(mapped: Mapped, tmp_pat
     assert "1 id, the first is 'c'" in said
 
 
+@pytest.mark.slow
 def test_the_metadatas_columns_come_before_those_of_the_data(mapped: Mapped, tmp_path: Path) -> None:
     (tmp_path / "m").write_text("id\tx\tlength\n" + "".join(f"{name}\t{n % 2}\tlong\n" for n, name in enumerate(ids())))
     table, statistics, _ = mapped(EMBEDDINGS, "--metadata", tmp_path / "m", "--color-by", "length")
@@ -258,6 +260,7 @@ def test_the_picture_says_what_was_done(run_tool: Run, tmp_path: Path) -> None:
     assert str(tmp_path) not in json.dumps(facts)
 
 
+@pytest.mark.slow
 def test_settings_too_large_for_the_records_are_reduced_and_said(mapped: Mapped, tmp_path: Path) -> None:
     small = anndata.read_h5ad(EMBEDDINGS)[:10].copy()
     small.write_h5ad(tmp_path / "x")
@@ -315,6 +318,7 @@ def test_a_map_needs_no_model_and_pca_no_umap(tmp_path: Path) -> None:
     assert (done.returncode, done.stderr) == (0, "")
 
 
+@pytest.mark.slow
 def test_the_kmer_map_of_two_genomes_sets_them_apart(run_tool: Run, tmp_path: Path) -> None:
     """Real sequence through both tools: composition alone tells E. coli from human."""
     embeddings, statistics = tmp_path / "kmers.h5ad", tmp_path / "statistics.tsv"

@@ -143,6 +143,7 @@ def test_calls_alone_need_a_genome(run_tool: Run, tmp_path: Path) -> None:
     assert table(tmp_path / "t").loc["CDS", "bases"] == LENGTH
 
 
+@pytest.mark.slow
 def test_bases_without_data_are_not_evaluated(run_tool: Run, tmp_path: Path) -> None:
     with pyBigWig.open(str(TRACKS[0])) as track:
         scores = track.values(CONTIG, 0, LENGTH, numpy=True)
