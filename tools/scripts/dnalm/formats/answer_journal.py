@@ -23,6 +23,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dnalm.errors import DISK_IS_FULL, UserError
+from dnalm.formats.inputs import open_input
 from dnalm.formats.isolated_hdf5 import Hdf5Dataset, IsolatedHdf5
 from dnalm.formats.isolated_reader import Subject
 
@@ -156,14 +157,14 @@ class AnswerJournal:
         """
         if not path.is_file():
             raise UserError(f"The file '{path}' is not a regular file; give embeddings or a journal of this tool.")
-        with path.open("rb") as file:
+        with open_input(path) as file:
             start = file.read(len(HDF5))
         if not start:
             raise UserError(f"The file '{path.name}' is empty; give embeddings or a journal of this tool.")
         if start == HDF5:
             self._take_embeddings(path)
             return
-        with path.open("rb") as file:
+        with open_input(path) as file:
             for number, line in enumerate(_lines(file, path.name)):
                 if number == 0 and line != FIRST_LINE:
                     raise UserError(
