@@ -216,7 +216,7 @@ BAD_EMBEDDINGS: dict[str, tuple[Callable[[Path], object], str]] = {
         "is damaged, or not an npz file",
     ),
     "other npz": (other_npz, "is no npz with the arrays 'ids' and 'embeddings'"),
-    "one vector a token": (vectors_of_tokens, "has one vector a token; embed with a pooling"),
+    "one vector a token": (vectors_of_tokens, "has one vector per token. Embed with a pooling"),
     "complex numbers in npz": (npz_of("c16"), "The array 'embeddings' of 'input.dat' holds complex128, not numbers"),
     "dates in npz": (npz_of("M8[s]"), "The array 'embeddings' of 'input.dat' holds datetime64[s], not numbers"),
     "durations in npz": (npz_of("m8[s]"), "The array 'embeddings' of 'input.dat' holds timedelta64[s], not numbers"),

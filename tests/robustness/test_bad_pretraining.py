@@ -574,7 +574,7 @@ def test_a_file_that_may_not_grow_is_said_and_leaves_nothing(tmp_path: Path, siz
     job = command(results, *SMALL, "--max-steps", 20)
     environment = os.environ | {"PYTHONDONTWRITEBYTECODE": "1"}
     done = subprocess.run(job, capture_output=True, text=True, preexec_fn=limit, env=environment)
-    check_full(done, results)
+    check_full(done, results, r"The (disk|temporary folder '.*') is full")
 
 
 @pytest.mark.parametrize("where", ["results", "temporary"])
@@ -589,14 +589,15 @@ def test_a_full_disk_is_said_and_leaves_nothing(tmp_path: Path, where: str) -> N
         job = command(tmp_path / "results", *SMALL, "--max-steps", 20)
         environment = os.environ | {"TMPDIR": str(tmp_path / "temporary")}
         done = subprocess.run(job, capture_output=True, text=True, env=environment)
-        check_full(done, tmp_path / "results")
+        full = "The disk is full" if where == "results" else f"The temporary folder '{disk}' is full"
+        check_full(done, tmp_path / "results", full)
     finally:
         subprocess.run(["umount", str(disk)], check=True)
 
 
-def check_full(done: "subprocess.CompletedProcess[str]", results: Path) -> None:
+def check_full(done: "subprocess.CompletedProcess[str]", results: Path, sentence: str) -> None:
     assert done.returncode == 1
-    assert re.search(r"The (disk|temporary folder '.*') is full", done.stderr)
+    assert re.search(sentence, done.stderr)
     assert "Traceback" not in done.stderr
     assert done.stderr.count("\n") == 1
     assert list(results.iterdir()) == []

@@ -35,7 +35,7 @@ class Tool:
     options: str
     outputs: tuple[str, ...]
     meanwhile: tuple[str, ...] = ()  # whole, but not those of the end
-    keeps: bool = False  # told to end, it ends well with what it has
+    keeps: bool = False  # after SIGTERM it exits with 0 and keeps its outputs
 
 
 TRAINED = ("m", "c", "log", "figure")

@@ -121,7 +121,10 @@ def test_what_is_not_a_regular_file_is_no_journal(tmp_path: Path, kind: str) -> 
         os.mkfifo(path)
     with pytest.raises(UserError, match=r"The journal '.*' (is not a regular file|cannot be opened)"):
         AnswerJournal(path)
-    with AnswerJournal(tmp_path / "new") as journal, pytest.raises(UserError, match="is not a regular file; give emb"):
+    with (
+        AnswerJournal(tmp_path / "new") as journal,
+        pytest.raises(UserError, match=r"is not a regular file\. Give a file of embeddings"),
+    ):
         journal.take_over(path)
     assert path.exists()
 

@@ -155,9 +155,7 @@ class AnswerJournal:
         Raises:
             UserError: the file is neither, or damaged.
         """
-        if not path.is_file():
-            raise UserError(f"The file '{path}' is not a regular file; give embeddings or a journal of this tool.")
-        with open_input(path) as file:
+        with open_input(path, "file of embeddings, or a journal of this tool") as file:
             start = file.read(len(HDF5))
         if not start:
             raise UserError(f"The file '{path.name}' is empty; give embeddings or a journal of this tool.")

@@ -306,7 +306,7 @@ def _read_npz(path: Path) -> Embeddings:
         arrays = reader.ask(subject, "open", str(path.absolute()), ["ids", "embeddings", "offsets"]).value
         if "offsets" in arrays:
             raise UserError(
-                f"The file '{path.name}' has one vector a token; embed with a pooling, one vector a sequence."
+                f"The file '{path.name}' has one vector per token. Embed with a pooling, for one vector per sequence."
             )
         (id_shape, id_type, id_kind, _, at_once), (shape, dtype, kind, by_column, lines) = (
             arrays.get(name, ([], "", "", False, 1)) for name in ("ids", "embeddings")
